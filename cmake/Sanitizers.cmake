@@ -1,0 +1,8 @@
+# INDRA_SANITIZE applies to everything, BLAKE3's C sources included.
+if(INDRA_SANITIZE)
+  add_compile_options(-fsanitize=${INDRA_SANITIZE} -fno-omit-frame-pointer)
+  if(INDRA_SANITIZE MATCHES "undefined")
+    add_compile_options(-fno-sanitize-recover=undefined)
+  endif()
+  add_link_options(-fsanitize=${INDRA_SANITIZE})
+endif()

@@ -1,0 +1,129 @@
+// The one writer of vault.db: a transaction that is always open, which operations join, and which is committed
+// when idle for a moment, when it has grown, and at each barrier.
+//
+// Why one connection and no delta: docs/decisions/0002-one-connection.md.
+//
+// Threads:  every member may be called from any thread. One mutex (fair) guards the connection; it is never
+//           held while waiting for a disk sync. Lock order: docs/design/locks.md.
+// Durable:  a mutation is durable after a barrier() that began after it returned. Commits are in order, so a
+//           crash finds a prefix of the mutations (D2).
+// Errors:   when a COMMIT, a WAL sync or a content sync fails, the Writer is failed for good: every later mutation
+//           and barrier answers Errc::failed (a sync that failed once may never be trusted again).
+// Source:   docs/design/db.md, docs/durability.md (D1..).
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <thread>
+
+#include "base/fault.h"
+#include "base/result.h"
+#include "base/sync.h"
+#include "base/time.h"
+#include "db/db.h"
+
+namespace indra {
+
+struct WriterOptions {
+  bool create = false;
+  std::uint32_t application_id = 0x496E6472;  // "Indr"
+  std::span<const Migration> migrations;      ///< user_version = how many were applied
+  TimeNs idle_commit = 50'000'000;            ///< commit when nothing came for this long
+  TimeNs busy_commit = 1 * kSecond;           ///< and at the latest after this long
+  TimeNs barrier_every = 4 * kSecond;         ///< everything is durable at the latest after this long (promise: 5 s)
+  std::uint64_t wal_limit = 32ull << 20;      ///< checkpoint when the WAL is longer (bytes)
+  bool background = true;                     ///< false: no threads; commits only by commit() and barrier() (tests)
+  FaultPoints faults;                         ///< "db.commit", "db.wal_sync", "db.checkpoint"
+  /// Makes every content byte that a row of the open transaction may refer to durable. Called before each COMMIT,
+  /// without the connection; twice when `bulk` (first with publishers running, then with them held).
+  std::function<Result<void>()> sync_content;
+  /// True when sync_content has something to do: else neither it nor the gate is touched.
+  std::function<bool()> content_dirty;
+  /// After each COMMIT is visible to other connections, with no lock held. Must be quick.
+  std::function<void()> committed;
+};
+
+class Writer {
+ public:
+  /// Opens or makes the file and migrates it forward. Errors: Errc::newer_format, Errc::bad_format, Errc::corrupt
+  /// (also when the WAL is shorter than what was once durable), or the errno.
+  [[nodiscard]] static Result<std::unique_ptr<Writer>> open(const std::string& path, WriterOptions);
+  /// A last barrier, a checkpoint, and the file closed.
+  ~Writer();
+
+  /// Runs fn(Tx&) alone in the open transaction, atomically: when it returns an error nothing of it remains.
+  /// fn must not wait for anything.
+  template <class F>
+  [[nodiscard]] auto mutate(F&& fn) -> decltype(fn(std::declval<Tx&>())) {
+    FairLock lock{mutex_};
+    INDRA_TRY(begin_mutation());
+    auto r = fn(*tx_);
+    if (auto e = end_mutation(r.has_value()); !e) return Failure{std::move(e).error()};
+    return r;
+  }
+  /// As mutate(), for rows that refer to content bytes written by this thread before the call: waits while a
+  /// commit is making content durable, so that no committed row is ever ahead of its bytes (D3).
+  template <class F>
+  [[nodiscard]] auto mutate_content(F&& fn) -> decltype(fn(std::declval<Tx&>())) {
+    const GatePass pass{*this};
+    return mutate(std::forward<F>(fn));
+  }
+  /// Runs fn(Tx&) alone in the open transaction; fn only reads. Sees every mutation, committed or not.
+  template <class F>
+  [[nodiscard]] auto read(F&& fn) -> decltype(fn(std::declval<Tx&>())) {
+    FairLock lock{mutex_};
+    INDRA_TRY(ensure_transaction());
+    return fn(*tx_);
+  }
+
+  /// COMMIT: visible to other connections; durable with the next barrier.
+  [[nodiscard]] Result<void> commit();
+  /// Returns when everything mutated before the call survives a power cut. One sync serves all who wait.
+  [[nodiscard]] Result<void> barrier();
+  /// Moves the WAL into the database file: long part beside other work, then a short one alone.
+  [[nodiscard]] Result<void> checkpoint();
+
+  /// Mutations so far; those committed; those durable.
+  [[nodiscard]] std::uint64_t mutations() const noexcept { return mutations_.load(); }
+  [[nodiscard]] std::uint64_t durable() const noexcept { return durable_.load(); }
+  /// Nothing to commit, nothing in the WAL that is not in the file.
+  [[nodiscard]] bool at_rest() const;
+  [[nodiscard]] std::uint64_t wal_bytes() const;
+  [[nodiscard]] bool failed() const noexcept { return failed_.load(); }
+  /// Process id of a reader that keeps the WAL from being reset, 0 if none.
+  [[nodiscard]] int blocking_reader() const;
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+
+  // The implementation may add private members; the members above are what others rely on.
+ private:
+  friend class GatePass;
+  class GatePass {
+   public:
+    explicit GatePass(Writer& w) : w_{w} { w_.enter_gate(); }
+    ~GatePass() { w_.leave_gate(); }
+    GatePass(const GatePass&) = delete;
+    GatePass& operator=(const GatePass&) = delete;
+
+   private:
+    Writer& w_;
+  };
+  explicit Writer(std::string path, WriterOptions options);
+  void enter_gate();
+  void leave_gate();
+  Result<void> begin_mutation() INDRA_REQUIRES(mutex_);          // BEGIN if needed, SAVEPOINT
+  Result<void> end_mutation(bool ok) INDRA_REQUIRES(mutex_);     // RELEASE, or ROLLBACK TO
+  Result<void> ensure_transaction() INDRA_REQUIRES(mutex_);
+
+  std::string path_;
+  WriterOptions options_;
+  FairMutex mutex_;
+  std::unique_ptr<Db> db_ INDRA_GUARDED_BY(mutex_);
+  std::optional<Tx> tx_ INDRA_GUARDED_BY(mutex_);
+  std::atomic<std::uint64_t> mutations_{0}, committed_{0}, durable_{0};
+  std::atomic<bool> failed_{false};
+};
+
+}  // namespace indra
