@@ -1,0 +1,70 @@
+// Segments: append-mostly files of about 1 GiB that hold chunk bytes.
+//
+// Shapes:   an extent lies in one segment. Extents of 4 KiB and more start on a 4 KiB boundary, so that punching
+//           a dead one frees all its blocks; smaller ones are packed.
+// Threads:  every member may be called from any thread. Streams belong to one caller each.
+// Durable:  after sync(). Before it, a crash may lose any of the bytes; nothing may refer to them yet (D3).
+// Errors:   the errno of the write or sync that failed; after a failed sync every later sync fails too.
+// Source:   docs/formats/segments-v1.md.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/disk.h"
+#include "base/fault.h"
+#include "base/sync.h"
+
+namespace indra {
+
+struct Extent {
+  std::uint32_t segment = 0;  ///< 1.. ; 0 = none
+  std::uint32_t offset = 0;   ///< bytes
+  std::uint32_t length = 0;   ///< bytes, at most 64 KiB as the store writes them; longer ones may be freed at once
+  friend bool operator==(const Extent&, const Extent&) = default;
+};
+
+class Segments {
+ public:
+  struct Options {
+    std::uint64_t segment_size = 1ull << 30;
+    std::size_t buffer = 1 << 20;        ///< bytes gathered before one pwrite
+    std::size_t reservation = 4 << 20;   ///< run that a stream reserves for itself, so that a file lies together
+    FaultPoints faults;                  ///< "segment.write", "segment.sync", "segment.punch", "segment.create"
+  };
+  /// `ends`: what the database says each known segment ends at. Bytes beyond are leftovers of a crash: cut off.
+  /// A known segment that is missing, or shorter, is an error (Errc::corrupt) that names it.
+  [[nodiscard]] static Result<std::unique_ptr<Segments>> open(Disk&, std::string dir, std::map<std::uint32_t, std::uint64_t> ends, Options);
+  ~Segments();
+
+  /// A run of extents that belong together: one file written in one go, or the shared stream of small ones.
+  class Stream;
+  [[nodiscard]] std::unique_ptr<Stream> stream();
+
+  /// Appends one extent (1..64 KiB). Buffered: readable at once, on the device after sync().
+  [[nodiscard]] Result<Extent> append(Stream&, ByteView bytes);
+  /// Reads out.size() bytes at extent.offset + at; the buffer is looked into.
+  [[nodiscard]] Result<void> read(const Extent&, std::uint32_t at, MutableBytes out) const;
+  /// Writes over part of an extent that nobody else refers to (folding in place).
+  [[nodiscard]] Result<void> overwrite(const Extent&, std::uint32_t at, ByteView bytes);
+  /// Everything appended or overwritten before the call survives a power cut, and the directory entries too.
+  [[nodiscard]] Result<void> sync();
+  [[nodiscard]] bool dirty() const noexcept;
+  /// Gives the blocks back. Only for extents that no durable row refers to and nobody reads.
+  [[nodiscard]] Result<void> punch(std::vector<Extent> dead);
+  /// Where each segment ends now (bytes): goes into the table `segments`.
+  [[nodiscard]] std::uint64_t end_of(std::uint32_t segment) const;
+  /// Removes a full segment in which nothing lives any more.
+  [[nodiscard]] Result<void> remove(std::uint32_t segment);
+  /// Bytes on the device.
+  [[nodiscard]] Result<std::uint64_t> allocated() const;
+
+ private:
+  struct Impl;
+  explicit Segments(std::unique_ptr<Impl>);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace indra
