@@ -49,19 +49,19 @@ using Failure = tl::unexpected<Error>;
 [[nodiscard]] int to_errno(const std::error_code& code) noexcept;
 [[nodiscard]] inline int to_errno(const Error& e) noexcept { return to_errno(e.code); }
 
-/// Runs `expr` (a Result) and returns its error, unchanged, from the enclosing function.
-#define INDRA_TRY(expr)                                                \
-  do {                                                                 \
-    if (auto indra_try_ = (expr); !indra_try_) [[unlikely]]            \
-      return ::indra::Failure{std::move(indra_try_).error()};          \
-  } while (false)
-
 #define INDRA_CAT2(a, b) a##b
 #define INDRA_CAT(a, b) INDRA_CAT2(a, b)
+/// Runs `expr` (a Result) and returns its error, unchanged, from the enclosing function.
+#define INDRA_TRY(...) INDRA_TRY_(INDRA_CAT(indra_try_, __COUNTER__), __VA_ARGS__)
+#define INDRA_TRY_(tmp, ...)                                                        \
+  do {                                                                               \
+    if (auto tmp = (__VA_ARGS__); !tmp) [[unlikely]]                                        \
+      return ::indra::Failure{std::move(tmp).error()};                               \
+  } while (false)
 /// `INDRA_LET(auto x, expr);` declares x with the value of `expr`, or returns its error.
-#define INDRA_LET(decl, expr) INDRA_LET_(INDRA_CAT(indra_let_, __LINE__), decl, expr)
-#define INDRA_LET_(tmp, decl, expr)                                        \
-  auto tmp = (expr);                                                       \
+#define INDRA_LET(decl, ...) INDRA_LET_(INDRA_CAT(indra_let_, __COUNTER__), decl, __VA_ARGS__)
+#define INDRA_LET_(tmp, decl, ...)                                         \
+  auto tmp = (__VA_ARGS__);                                                \
   if (!tmp) [[unlikely]] return ::indra::Failure{std::move(tmp).error()};  \
   decl = std::move(*tmp)
 

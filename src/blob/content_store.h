@@ -74,6 +74,8 @@ class Content {
     /// blob (refs = 1, no pin); then the same id may come back with new content, else a new id with refs = 0.
     /// An equal blob of the bucket (same hash, same bytes) comes back instead where there is one.
     [[nodiscard]] virtual Result<BlobInfo> apply(Tx&, bool in_place) = 0;
+    /// apply() will refer to segment bytes that are not durable yet: it must then run in mutate_content(). Else mutate() do.
+    [[nodiscard]] virtual bool needs_content_sync() const = 0;
     /// The rows are in the transaction: what was staged is now the base.
     virtual void accept() = 0;
   };

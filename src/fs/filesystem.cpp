@@ -1,0 +1,321 @@
+// Opening and closing a vault; branches, snapshots, status.
+#include "fs/filesystem.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+
+#include "base/log.h"
+#include "fs/internal/fs_impl.h"
+
+namespace indra {
+
+Result<void> SpaceGuard::refresh() {
+  INDRA_LET(const Disk::Space s, disk_.space(dir_));
+  free_ = s.free;
+  total_ = s.total;
+  used_ = 0;
+  asked_ = clock_.steady();
+  return {};
+}
+
+namespace {
+// Kept free for commits, checkpoints and deletes: so a full disk never stops them.
+std::uint64_t margin_of(std::uint64_t total) { return std::min<std::uint64_t>(64ull << 20, total / 16); }
+}  // namespace
+
+Result<void> SpaceGuard::need(std::uint64_t bytes) {
+  const std::uint64_t used = used_.fetch_add(bytes + 512) + bytes;
+  const TimeNs age = clock_.steady() - asked_.load();
+  if (asked_ == 0 || age > kSecond / 4 || used > (free_.load() - std::min(free_.load(), margin_of(total_))) / 8) INDRA_TRY(refresh());
+  if (free_ < margin_of(total_) + bytes) return fail(ENOSPC);
+  return {};
+}
+
+Result<Disk::Space> SpaceGuard::left() {
+  INDRA_TRY(refresh());
+  const std::uint64_t free = free_, margin = margin_of(total_);
+  return Disk::Space{free > margin ? free - margin : 0, total_};
+}
+
+Who Callers::who(const Caller& c, std::string_view front_end, TimeNs now) {
+  Who w{c.uid, c.pid, {}, std::string{front_end}};
+  if (c.pid <= 0) return w;
+  const MutexLock lock{mutex_};
+  if (known_.size() > 1024) known_.clear();
+  Known& k = known_[c.pid];
+  if (k.at == 0 || now - k.at > kSecond) {
+    std::ifstream f{"/proc/" + std::to_string(c.pid) + "/comm"};
+    k.program.clear();
+    std::getline(f, k.program);
+    k.at = now;
+  }
+  w.program = k.program;
+  return w;
+}
+
+Result<std::unique_ptr<FileSystem>> FileSystem::open(const std::string& dir, Options options) {
+  INDRA_LET(VaultDir vault, VaultDir::open(dir, options.create));
+  auto fs = std::make_unique<FileSystemImpl>(std::move(vault), std::move(options));
+  INDRA_TRY(fs->start());
+  return fs;
+}
+
+FileSystemImpl::FileSystemImpl(VaultDir dir, Options options)
+    : dir_{std::move(dir)},
+      options_{std::move(options)},
+      clock_{options_.clock != nullptr ? options_.clock : &system_clock()},
+      disk_{options_.disk != nullptr ? options_.disk : &real_disk()},
+      space_{*disk_, dir_.path(), *clock_} {}
+
+Result<void> FileSystemImpl::start() {
+  const bool fresh = !dir_.has_db();
+  if (fresh && !options_.create) return fail(ENOENT, dir_.path() + " holds no vault; make one with: indrafs init");
+  INDRA_TRY(disk_->make_dir(dir_.segments_path()));
+  INDRA_LET(const VaultDir::Identity id, dir_.identity(true));
+  player_ = id.player;
+
+  static const std::array migrations{kTreeSchema, kBlobSchema, kSessionSchema};
+  WriterOptions w;
+  w.create = fresh;
+  w.migrations = migrations;
+  w.background = options_.background;
+  w.faults = options_.faults;
+  w.sync_content = [this]() -> Result<void> { return store_ ? store_->sync_content() : Result<void>{}; };
+  w.content_dirty = [this] { return store_ && store_->content_dirty(); };
+  INDRA_LET(writer_, Writer::open(dir_.db_path(), std::move(w)));
+
+  options_.content.faults = options_.faults;
+  options_.content.single_file = options_.single_file;
+  if (fresh) {
+    INDRA_TRY(writer_->mutate([&](Tx& tx) -> Result<void> {
+      Statement q{tx, "INSERT INTO properties(name, value) VALUES('content', ?1)"};
+      return q.bind_text(1, options_.single_file ? "single-file" : "segments").run();
+    }));
+  } else {
+    INDRA_LET(options_.content.single_file, writer_->read([&](Tx& tx) -> Result<bool> {
+      Statement q{tx, "SELECT value FROM properties WHERE name = 'content'"};
+      INDRA_LET(const bool row, q.step());
+      return row && q.text_at(0) == "single-file";
+    }));
+  }
+  INDRA_LET(store_, ContentStore::open(*writer_, *disk_, dir_.segments_path(), *clock_, options_.content));
+  INDRA_LET(tree_, Tree::open(*writer_, *store_, *clock_, options_.tree));
+  INDRA_TRY(recover_sessions());
+  INDRA_LET(vault_id_, writer_->read([&](Tx& tx) -> Result<std::string> {
+    Statement q{tx, "SELECT value FROM properties WHERE name = 'vault_id'"};
+    INDRA_LET(const bool row, q.step());
+    return row ? std::string{q.text_at(0)} : std::string{};
+  }));
+  INDRA_TRY(writer_->barrier());
+  if (fresh) INDRA_TRY(disk_->sync_dir(dir_.path()));
+  last_pin_ = last_thin_ = clock_->steady();
+  pinned_mutations_ = writer_->mutations();
+  if (options_.background) {
+    clockwork_ = std::thread{[this] { run_clockwork(); }};
+    worker_ = std::thread{[this] { run_worker(); }};
+  }
+  return {};
+}
+
+FileSystemImpl::~FileSystemImpl() {
+  {
+    const std::lock_guard lock{clock_mutex_};
+    stop_ = true;
+  }
+  clock_cv_.notify_all();
+  work_cv_.notify_all();
+  if (clockwork_.joinable()) clockwork_.join();
+  if (worker_.joinable()) worker_.join();
+  if (tree_) {
+    for (const auto& s : sessions_.all())
+      if (auto r = publish(*s); !r) log::error("closing the vault: {}", r.error().text());
+    if (auto r = reap_some(); !r) log::error("closing the vault: {}", r.error().text());
+    if (auto r = tree_->close(); !r) log::error("closing the vault: {}", r.error().text());
+    if (auto r = writer_->barrier(); !r) log::error("closing the vault: {}", r.error().text());
+  }
+  tree_.reset();
+  // The writer's last commit may still ask for content to be synced: the store goes after it has been told to rest.
+  if (writer_) (void)writer_->checkpoint();
+  store_.reset();
+  writer_.reset();
+}
+
+Result<std::shared_ptr<const BranchState>> FileSystemImpl::branch_state(BranchId id) {
+  const MutexLock lock{branches_mutex_};
+  const auto it = branches_.find(id);
+  if (it != branches_.end()) return it->second;
+  // Not known yet: find it by asking for every branch of every bucket once. Rare.
+  INDRA_LET(auto state, writer_->read([&](Tx& tx) -> Result<std::shared_ptr<const BranchState>> {
+    Statement q{tx, "SELECT u.name, b.name FROM branches b JOIN buckets u ON u.id = b.bucket WHERE b.id = ?1"};
+    INDRA_LET(const bool row, q.bind(1, id).step());
+    if (!row) return fail(ENOENT, "branch " + std::to_string(id.raw()));
+    const std::string bucket{q.text_at(0)}, name{q.text_at(1)};
+    INDRA_LET(BranchInfo info, tree_->branch(tx, bucket, name));
+    INDRA_LET(Chain head, tree_->chain(tx, id));
+    return std::make_shared<const BranchState>(BranchState{std::move(info), std::move(head)});
+  }));
+  branches_[id] = state;
+  return state;
+}
+
+Result<std::shared_ptr<const BranchState>> FileSystemImpl::branch_state(std::string_view bucket, std::string_view name) {
+  INDRA_LET(const BranchInfo info, writer_->read([&](Tx& tx) { return tree_->branch(tx, bucket, name); }));
+  return branch_state(info.id);
+}
+
+Result<std::shared_ptr<View>> FileSystemImpl::open_view(const ViewSpec& spec, FrontEnd* front) {
+  INDRA_LET(auto state, branch_state(spec.bucket, spec.branch));
+  Chain chain = state->head;
+  if (!spec.snapshot.empty()) {
+    INDRA_LET(chain, writer_->read([&](Tx& tx) -> Result<Chain> {
+      INDRA_LET(const auto pins, tree_->pins(tx, spec.bucket, PinKind::snapshot));
+      for (const PinInfo& p : pins)
+        if (p.name == spec.snapshot) return tree_->chain_at(tx, p.branch, p.seq);
+      return fail(ENOENT, "snapshot " + spec.snapshot);
+    }));
+  }
+  return std::make_shared<ViewImpl>(*this, spec, std::move(state), std::move(chain), front);
+}
+
+std::vector<std::string> FileSystemImpl::branch_names(std::string_view bucket) {
+  std::vector<std::string> names;
+  if (auto all = branches(bucket))
+    for (const BranchInfo& b : *all) names.push_back(b.name);
+  return names;
+}
+
+std::vector<std::string> FileSystemImpl::snapshot_names(std::string_view bucket) {
+  std::vector<std::string> names;
+  if (auto all = snapshots(bucket))
+    for (const PinInfo& p : *all) names.push_back(p.name);
+  return names;
+}
+
+Result<std::vector<BranchInfo>> FileSystemImpl::branches(std::string_view bucket) {
+  return writer_->read([&](Tx& tx) { return tree_->branches(tx, bucket); });
+}
+
+Result<std::vector<PinInfo>> FileSystemImpl::snapshots(std::string_view bucket) {
+  return writer_->read([&](Tx& tx) { return tree_->pins(tx, bucket, PinKind::snapshot); });
+}
+
+Result<std::vector<Tree::ChangeRow>> FileSystemImpl::changes(Seq after, int limit) {
+  return writer_->read([&](Tx& tx) { return tree_->changes(tx, after, limit); });
+}
+
+// A fork or snapshot holds every write that returned: the branch's sessions are locked, made ready, and published in the
+// transaction that makes the pin (S9). They are locked in the order of their nodes.
+namespace {
+struct Ready {
+  std::shared_ptr<Session> session;
+  std::unique_ptr<Content::Staged> staged;
+};
+}  // namespace
+
+template <class F>
+static auto with_published(FileSystemImpl& fs, const std::shared_ptr<const BranchState>& state, F&& fn) INDRA_NO_ANALYSIS
+    -> decltype(fn(std::declval<Tx&>())) {
+  std::vector<std::shared_ptr<Session>> dirty;
+  for (auto& s : fs.sessions().all())
+    if (s->key.branch == state->info.id && s->ahead && !s->unlinked) dirty.push_back(s);
+  std::sort(dirty.begin(), dirty.end(), [](const auto& a, const auto& b) { return a->key < b->key; });
+  std::vector<std::unique_lock<SharedMutex>> locks;
+  std::vector<Ready> ready;
+  for (auto& s : dirty) {
+    locks.emplace_back(s->mutex);
+    if (!s->ahead || !s->content) continue;
+    INDRA_LET(auto staged, s->content->stage(Content::For::publish));
+    ready.push_back({s, std::move(staged)});
+  }
+  auto result = fs.writer().mutate_content([&](Tx& tx) -> decltype(fn(tx)) {
+    for (Ready& r : ready) {
+      Session& s = *r.session;
+      const bool in_private = static_cast<bool>(s.private_blob);
+      INDRA_LET(const bool rewritable, fs.tree().rewritable(tx, state->head, s.key.node));
+      INDRA_LET(const BlobInfo info, r.staged->apply(tx, in_private || rewritable));
+      INDRA_LET(const NodeRow row, fs.tree().set_content(tx, s.who, state->head, s.key.node, info, s.mtime, s.ctime, true));
+      if (in_private) {
+        Statement q{tx, "DELETE FROM sessions WHERE branch = ?1 AND node = ?2"};
+        INDRA_TRY(q.bind(1, s.key.branch).bind(2, s.key.node).run());
+        INDRA_TRY(fs.store().drop_ref(tx, s.private_blob));
+      }
+    }
+    return fn(tx);
+  });
+  if (!result) return result;
+  for (Ready& r : ready) {
+    Session& s = *r.session;
+    r.staged->accept();
+    s.private_blob = {};
+    s.dirty_since = 0;
+    s.unpublished_since = 0;
+    s.synced_unpublished = false;
+    s.published_at = fs.clock().steady();
+    s.ahead = false;
+  }
+  return result;
+}
+
+Result<BranchInfo> FileSystemImpl::create_branch(const Who& who, std::string_view bucket, std::string_view name, std::string_view from, std::string_view from_snapshot) {
+  INDRA_LET(auto state, branch_state(bucket, from.empty() ? "main" : from));
+  auto made = with_published(*this, state, [&](Tx& tx) -> Result<BranchInfo> {
+    BranchId parent = state->info.id;
+    Seq at = kSeqMax;
+    if (!from_snapshot.empty()) {
+      INDRA_LET(const auto pins, tree_->pins(tx, bucket, PinKind::snapshot));
+      const auto it = std::find_if(pins.begin(), pins.end(), [&](const PinInfo& p) { return p.name == from_snapshot; });
+      if (it == pins.end()) return fail(ENOENT, "snapshot " + std::string{from_snapshot});
+      parent = it->branch;
+      at = it->seq;
+    }
+    return tree_->create_branch(tx, who, bucket, name, parent, at);
+  });
+  poke();
+  return made;
+}
+
+Result<PinInfo> FileSystemImpl::create_snapshot(const Who& who, std::string_view bucket, std::string_view branch, std::string_view name, std::string_view message) {
+  INDRA_LET(auto state, branch_state(bucket, branch));
+  auto made = with_published(*this, state, [&](Tx& tx) { return tree_->create_snapshot(tx, who, state->info.id, name, message); });
+  poke();
+  return made;
+}
+
+Result<void> FileSystemImpl::sync(bool publish_open_files) {
+  if (publish_open_files)
+    for (const auto& s : sessions_.all()) INDRA_TRY(publish(*s));
+  return writer_->barrier();
+}
+
+Result<FileSystem::Status> FileSystemImpl::status() {
+  Status s;
+  s.dir = dir_.path();
+  s.vault_id = vault_id_;
+  s.player = player_;
+  s.single_file = options_.content.single_file;
+  s.failed = writer_->failed();
+  INDRA_LET(auto state, branch_state("main", "main"));
+  INDRA_LET(s.tree, writer_->read([&](Tx& tx) { return tree_->stats(tx, state->head); }));
+  INDRA_LET(s.content, store_->stats());
+  struct stat st{};
+  if (::stat(dir_.db_path().c_str(), &st) == 0) s.database_bytes = static_cast<std::uint64_t>(st.st_blocks) * 512;
+  s.wal_bytes = writer_->wal_bytes();
+  s.physical = s.content.physical + s.database_bytes + s.wal_bytes;
+  s.open_files = sessions_.count();
+  bool dirty = false;
+  for (const auto& session : sessions_.all()) {
+    if (session->dirty_since == 0 && !session->synced_unpublished) continue;
+    dirty = true;
+    const ReadLock lock{session->mutex};
+    if (session->content) s.dirty_bytes += session->content->dirty_bytes();
+  }
+  INDRA_LET(const bool content_rest, store_->at_rest());
+  s.at_rest = !dirty && content_rest && orphan_count_ == 0 && writer_->at_rest();
+  s.blocking_reader = writer_->blocking_reader();
+  return s;
+}
+
+}  // namespace indra

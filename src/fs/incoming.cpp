@@ -1,0 +1,105 @@
+// Files that take a place whole or not at all: put, import, SFTP, merge (S7).
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <atomic>
+#include <cerrno>
+
+#include "fs/internal/fs_impl.h"
+
+namespace indra {
+
+class IncomingFile final : public FileSystem::Incoming {
+ public:
+  IncomingFile(FileSystemImpl& fs, ViewImpl& view, NodeId parent, std::string name, std::unique_ptr<Content> content)
+      : fs_{fs}, view_{view}, parent_{parent}, name_{std::move(name)}, content_{std::move(content)} {}
+
+  Result<void> write(std::uint64_t at, ByteView bytes) override {
+    if (at + bytes.size() > kMaxFileSize) return fail(EFBIG);
+    INDRA_TRY(fs_.space().need(bytes.size()));
+    return content_->write(at, bytes);
+  }
+  Result<void> truncate(std::uint64_t size) override {
+    if (size > kMaxFileSize) return fail(EFBIG);
+    return content_->truncate(size);
+  }
+  Result<Attr> commit(const Caller& c, const SetAttr& set) override;
+
+ private:
+  FileSystemImpl& fs_;
+  ViewImpl& view_;
+  NodeId parent_;
+  std::string name_;
+  std::unique_ptr<Content> content_;
+};
+
+Result<Attr> IncomingFile::commit(const Caller& c, const SetAttr& set) {
+  const Chain& chain = view_.chain();
+  const Who who = view_.who(c);
+  // What a mount has written to the file that is replaced becomes a version before this one.
+  INDRA_LET(const auto there, fs_.writer().read([&](Tx& tx) { return fs_.tree().lookup(tx, chain, parent_, name_); }));
+  if (there)
+    if (const auto s = fs_.sessions().find({view_.branch(), there->node})) INDRA_TRY(fs_.publish(*s));
+
+  INDRA_LET(auto staged, content_->stage(Content::For::publish));
+  std::optional<NodeRow> replaced;
+  INDRA_LET(const NodeRow row, fs_.writer().mutate_content([&](Tx& tx) -> Result<NodeRow> {
+    INDRA_LET(const auto old, fs_.tree().lookup_node(tx, chain, parent_, name_));
+    if (old && S_ISDIR(old->mode)) return fail(EISDIR);
+    INDRA_LET(const NodeRow dir, fs_.tree().node(tx, chain, parent_));
+    NodeRow init;
+    init.mode = S_IFREG | (set.mode ? *set.mode & 07777 : old ? old->mode & 07777 : 0644);
+    init.uid = set.uid ? *set.uid : old ? old->uid : c.uid;
+    init.gid = set.gid ? *set.gid : old ? old->gid : (dir.mode & S_ISGID) != 0 ? dir.gid : c.gid;
+    const TimeNs now = fs_.now();
+    init.mtime = set.mtime.value_or(now);
+    init.atime = set.atime.value_or(now);
+    init.ctime = init.btime = now;
+    // In the place of another: made beside it and renamed over it, so that its line goes on (T7).
+    static std::atomic<std::uint64_t> counter{0};
+    const std::string name = old ? ".indrafs-incoming-" + std::to_string(++counter) : name_;
+    INDRA_LET(const NodeRow made, fs_.tree().create(tx, who, chain, parent_, name, init));
+    INDRA_LET(const BlobInfo info, staged->apply(tx, false));
+    INDRA_LET(NodeRow full, fs_.tree().set_content(tx, who, chain, made.node, info, init.mtime, now, true));
+    if (!old) return full;
+    INDRA_LET(Tree::Renamed r, fs_.tree().rename(tx, who, chain, parent_, name, parent_, name_, 0));
+    replaced = r.replaced;
+    if (replaced && replaced->nlink == 0) {
+      fs_.orphaned(view_.branch(), replaced->node);
+      if (const auto s = fs_.sessions().find({view_.branch(), replaced->node})) s->unlinked = true;
+    }
+    return r.moved;
+  }));
+  staged->accept();
+  fs_.poke();
+  if (replaced) fs_.released(view_.branch(), replaced->node);
+  fs_.notify(view_.branch(), &view_, Change::entry, replaced ? replaced->node : NodeId{}, parent_, name_);
+  fs_.notify(view_.branch(), &view_, Change::attributes, parent_);
+  if (replaced) fs_.notify(view_.branch(), &view_, Change::attributes, replaced->node);
+  Attr a;
+  a.node = row.node;
+  a.mode = row.mode;
+  a.nlink = row.nlink;
+  a.uid = row.uid;
+  a.gid = row.gid;
+  a.size = row.size;
+  a.blocks = (row.stored.value_or(row.size) + 4095) / 4096 * 8;
+  a.mtime = row.mtime;
+  a.atime = row.atime;
+  a.ctime = row.ctime;
+  a.btime = row.btime;
+  return a;
+}
+
+Result<std::unique_ptr<FileSystem::Incoming>> FileSystemImpl::incoming(View& view, NodeId parent, std::string_view name) {
+  auto& v = static_cast<ViewImpl&>(view);
+  if (!v.writable()) return fail(EROFS);
+  if (writer_->failed()) return fail(make_error_code(Errc::failed));
+  if (name.empty() || name == "." || name == ".." || name.find('/') != std::string_view::npos) return fail(EINVAL, "name " + std::string{name});
+  if (name.size() > 255) return fail(ENAMETOOLONG);
+  INDRA_TRY(space_.need(4096));
+  INDRA_LET(auto content, store_->open_content(v.state().info.bucket, BlobId{}));
+  return std::make_unique<IncomingFile>(*this, v, parent, std::string{name}, std::move(content));
+}
+
+}  // namespace indra

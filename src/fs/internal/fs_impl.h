@@ -1,0 +1,278 @@
+// FileSystem and View as they are made. What each file of this folder does:
+//   filesystem.cpp  opening, closing, branches, status     clockwork.cpp  what happens by itself, and when
+//   publish.cpp     sessions become rows                    incoming.cpp   files that take a place whole
+//   view_names.cpp  names and attributes                    view_io.cpp    handles, bytes, directories
+//   view_xattr.cpp  extended attributes
+#pragma once
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <condition_variable>
+#include <mutex>
+#include <set>
+#include <thread>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "fs/filesystem.h"
+#include "fs/internal/session.h"
+#include "fs/internal/vault_dir.h"
+
+namespace indra {
+
+class ViewImpl;
+
+/// A branch as the vault knows it at run time. The chain of a head never changes.
+struct BranchState {
+  BranchInfo info;
+  Chain head;
+};
+
+/// Free space of the host file system, asked rarely; part of it is kept so that commits always succeed (S10).
+class SpaceGuard {
+ public:
+  SpaceGuard(Disk& disk, std::string dir, const Clock& clock) : disk_{disk}, dir_{std::move(dir)}, clock_{clock} {}
+  /// ENOSPC when `bytes` more would eat into the margin.
+  [[nodiscard]] Result<void> need(std::uint64_t bytes);
+  [[nodiscard]] Result<Disk::Space> left();  ///< free without the margin
+
+ private:
+  [[nodiscard]] Result<void> refresh();
+  Disk& disk_;
+  std::string dir_;
+  const Clock& clock_;
+  std::atomic<std::uint64_t> free_{0}, total_{0}, used_{0};
+  std::atomic<TimeNs> asked_{0};
+};
+
+/// Who: a caller's program by its pid, remembered for a second.
+class Callers {
+ public:
+  [[nodiscard]] Who who(const Caller&, std::string_view front_end, TimeNs now);
+
+ private:
+  struct Known { std::string program; TimeNs at; };
+  Mutex mutex_;
+  std::unordered_map<pid_t, Known> known_ INDRA_GUARDED_BY(mutex_);
+};
+
+class FileSystemImpl final : public FileSystem {
+ public:
+  FileSystemImpl(VaultDir dir, Options options);
+  ~FileSystemImpl() override;
+  [[nodiscard]] Result<void> start();
+
+  Result<std::shared_ptr<View>> open_view(const ViewSpec&, FrontEnd*) override;
+  std::vector<std::string> branch_names(std::string_view bucket) override;
+  std::vector<std::string> snapshot_names(std::string_view bucket) override;
+  Result<BranchInfo> create_branch(const Who&, std::string_view, std::string_view, std::string_view, std::string_view) override;
+  Result<PinInfo> create_snapshot(const Who&, std::string_view, std::string_view, std::string_view, std::string_view) override;
+  Result<std::vector<BranchInfo>> branches(std::string_view bucket) override;
+  Result<std::vector<PinInfo>> snapshots(std::string_view bucket) override;
+  Result<std::unique_ptr<Incoming>> incoming(View&, NodeId, std::string_view) override;
+  Result<void> sync(bool publish) override;
+  Result<bool> tick() override;
+  Result<void> settle() override;
+  Result<Status> status() override;
+  Result<std::vector<Tree::ChangeRow>> changes(Seq after, int limit) override;
+
+  // What views use --------------------------------------------------------------------------------------------
+  [[nodiscard]] const Clock& clock() const { return *clock_; }
+  [[nodiscard]] TimeNs now() const { return clock_->now(); }
+  Writer& writer() { return *writer_; }
+  ContentStore& store() { return *store_; }
+  Tree& tree() { return *tree_; }
+  SessionTable& sessions() { return sessions_; }
+  SpaceGuard& space() { return space_; }
+  Callers& callers() { return callers_; }
+  [[nodiscard]] const Options& options() const { return options_; }
+
+  /// Opens the session's content over what the node's row says, if it is not open yet.
+  [[nodiscard]] Result<void> ensure_content(Session&) INDRA_REQUIRES(Session::mutex);
+  /// After a change of the content: `ahead` and its times.
+  void touched(Session&, const Who*, TimeNs now) INDRA_REQUIRES(Session::mutex);
+  /// Session to rows. See publish.cpp.
+  [[nodiscard]] Result<void> publish(Session&);
+  [[nodiscard]] Result<void> fsync(Session&, bool data_only);
+  [[nodiscard]] Result<void> persist_privately(Session&);
+  [[nodiscard]] Result<void> publish_owed_event(Session&);
+
+  /// Something changed: the clockwork must look within its time.
+  void poke();
+  /// Tells every live view of the branch but `from`.
+  void notify(BranchId, const View* from, Change::Kind, NodeId node, NodeId parent = {}, std::string_view name = {});
+  void add_view(ViewImpl*);
+  void remove_view(ViewImpl*);
+  [[nodiscard]] bool shared(const ViewImpl*) const;
+  /// The node lost its last name (inside the writer's transaction).
+  void orphaned(BranchId, NodeId);
+  /// A handle or reference went away: if the node is an orphan nobody refers to, it is reaped soon.
+  void released(BranchId, NodeId);
+  [[nodiscard]] bool referenced(BranchId, NodeId) const;
+  [[nodiscard]] Result<std::shared_ptr<const BranchState>> branch_state(std::string_view bucket, std::string_view name);
+  [[nodiscard]] Result<std::shared_ptr<const BranchState>> branch_state(BranchId);
+
+ private:
+  friend class IncomingFile;
+  [[nodiscard]] Result<void> recover_sessions();
+  [[nodiscard]] Result<void> reap_some();
+  void run_clockwork();
+  void run_worker();
+  [[nodiscard]] Result<void> publish_locked(Session&) INDRA_REQUIRES(Session::mutex);
+  [[nodiscard]] Result<void> forget_private(Tx&, Session&) INDRA_REQUIRES(Session::mutex);
+  [[nodiscard]] TimeNs tick_once(bool force);
+
+  VaultDir dir_;
+  Options options_;
+  const Clock* clock_;
+  Disk* disk_;
+  SpaceGuard space_;
+  Callers callers_;
+  std::string player_, vault_id_;
+  std::unique_ptr<Writer> writer_;
+  std::unique_ptr<ContentStore> store_;
+  std::unique_ptr<Tree> tree_;
+  SessionTable sessions_;
+
+  mutable Mutex branches_mutex_;
+  std::map<BranchId, std::shared_ptr<const BranchState>> branches_ INDRA_GUARDED_BY(branches_mutex_);
+
+  mutable SharedMutex views_mutex_;
+  std::vector<ViewImpl*> views_ INDRA_GUARDED_BY(views_mutex_);
+
+  mutable Mutex orphans_mutex_;
+  std::unordered_set<SessionKey, SessionKeyHash> orphans_ INDRA_GUARDED_BY(orphans_mutex_);
+  std::vector<SessionKey> reapable_ INDRA_GUARDED_BY(orphans_mutex_);
+  std::atomic<std::size_t> orphan_count_{0};
+
+  // Clockwork.
+  std::mutex clock_mutex_;
+  std::condition_variable clock_cv_, work_cv_;
+  bool stop_ = false;                        // under clock_mutex_
+  std::atomic<bool> poked_{false};
+  std::atomic<bool> work_poked_{false};
+  TimeNs last_pin_ = 0, last_thin_ = 0;      // clockwork thread only
+  std::uint64_t pinned_mutations_ = 0;
+  std::thread clockwork_, worker_;
+};
+
+/// What a session is ahead of its node's row.
+struct Ahead {
+  bool yes = false;
+  std::uint64_t size = 0, stored = 0;
+  TimeNs mtime = 0, ctime = 0;
+};
+
+class ViewImpl final : public View {
+ public:
+  ViewImpl(FileSystemImpl&, ViewSpec, std::shared_ptr<const BranchState>, Chain, FrontEnd*);
+  ~ViewImpl() override;
+
+  NodeId root() const override { return branch_->info.root; }
+  bool writable() const override { return writable_; }
+  bool shared() const override { return fs_.shared(this); }
+  Result<Attr> lookup(NodeId, std::string_view) override;
+  void forget(NodeId, std::uint64_t) override;
+  Result<Attr> getattr(NodeId) override;
+  Result<Attr> setattr(const Caller&, NodeId, const SetAttr&) override;
+  Result<std::string> readlink(NodeId) override;
+  Result<Attr> mknod(const Caller&, NodeId, std::string_view, std::uint32_t, std::uint64_t) override;
+  Result<Attr> mkdir(const Caller&, NodeId, std::string_view, std::uint32_t) override;
+  Result<Attr> symlink(const Caller&, NodeId, std::string_view, std::string_view) override;
+  Result<Attr> link(const Caller&, NodeId, NodeId, std::string_view) override;
+  Result<void> unlink(const Caller&, NodeId, std::string_view) override;
+  Result<void> rmdir(const Caller&, NodeId, std::string_view) override;
+  Result<void> rename(const Caller&, NodeId, std::string_view, NodeId, std::string_view, unsigned) override;
+  Result<Handle> open(const Caller&, NodeId, int) override;
+  Result<Opened> create(const Caller&, NodeId, std::string_view, std::uint32_t, int) override;
+  Result<Opened> tmpfile(const Caller&, NodeId, std::uint32_t, int) override;
+  Result<std::size_t> read(Handle, std::uint64_t, MutableBytes) override;
+  Result<void> write(const Caller&, Handle, std::uint64_t, ByteView, bool, bool) override;
+  Result<void> flush(const Caller&, Handle) override;
+  void release(Handle) override;
+  Result<void> fsync(const Caller&, Handle, bool) override;
+  Result<void> fallocate(const Caller&, Handle, int, std::uint64_t, std::uint64_t) override;
+  Result<std::uint64_t> lseek(Handle, std::uint64_t, int) override;
+  Result<std::uint64_t> copy_file_range(const Caller&, Handle, std::uint64_t, Handle, std::uint64_t, std::uint64_t) override;
+  Result<Handle> opendir(NodeId) override;
+  Result<void> readdir(Handle, std::uint64_t, bool, const DirSink&) override;
+  void releasedir(Handle) override;
+  Result<void> sync() override;
+  Result<FsStat> statfs() override;
+  Result<void> setxattr(const Caller&, NodeId, std::string_view, ByteView, int) override;
+  Result<Bytes> getxattr(NodeId, std::string_view) override;
+  Result<std::vector<std::string>> listxattr(NodeId) override;
+  Result<void> removexattr(const Caller&, NodeId, std::string_view) override;
+
+  [[nodiscard]] FrontEnd* front() const { return front_; }
+  [[nodiscard]] BranchId branch() const { return branch_->info.id; }
+  [[nodiscard]] const BranchState& state() const { return *branch_; }
+  [[nodiscard]] const Chain& chain() const { return chain_; }
+  [[nodiscard]] bool live() const { return live_; }
+  [[nodiscard]] bool holds(NodeId) const;
+  [[nodiscard]] Who who(const Caller& c) { return fs_.callers().who(c, front_ != nullptr ? front_->name() : "cli", fs_.clock().steady()); }
+
+ private:
+  struct OpenFile {
+    std::shared_ptr<Session> session;    // null: a frozen one
+    std::unique_ptr<Content> frozen;
+    int flags = 0;
+    Attr attr;                           // frozen ones
+  };
+  struct OpenDir { NodeId node; };
+  static OpenFile& file(Handle h) { return *reinterpret_cast<OpenFile*>(h); }
+
+  [[nodiscard]] SessionKey key(NodeId n) const { return {branch_->info.id, n}; }
+  [[nodiscard]] Ahead ahead(NodeId) const;
+  [[nodiscard]] static Attr attr(const NodeRow&, const Ahead& = {});
+  void hold(NodeId, std::uint64_t n = 1);
+  [[nodiscard]] Result<void> check_writable(std::uint64_t bytes) const;
+  [[nodiscard]] Result<Attr> make(const Caller&, NodeId parent, std::string_view name, NodeRow init);
+  [[nodiscard]] Result<NodeRow> inherit(Tx&, const Caller&, NodeId parent, std::uint32_t mode) const;
+  void lost_name(const NodeRow&);
+  /// Runs fn(session) with the content open and the session's lock held; then the session is ahead of its row.
+  template <class F>
+  [[nodiscard]] Result<void> change(const Caller&, Handle, bool kill_suid_sgid, F&& fn);
+  [[nodiscard]] Result<void> kill_suid_sgid(const Caller&, NodeId);
+  [[nodiscard]] Result<Handle> open_frozen(NodeId, int flags);
+  [[nodiscard]] Handle keep(std::shared_ptr<Session>, int flags);
+  [[nodiscard]] Result<std::optional<Bytes>> computed_xattr(NodeId, std::string_view name);
+
+  FileSystemImpl& fs_;
+  const ViewSpec spec_;
+  const std::shared_ptr<const BranchState> branch_;
+  const Chain chain_;
+  FrontEnd* const front_;
+  const bool live_, writable_;
+
+  struct RefShard {
+    mutable Mutex mutex;
+    std::unordered_map<NodeId, std::uint64_t> counts INDRA_GUARDED_BY(mutex);
+  };
+  static constexpr std::size_t kRefShards = 16;
+  std::array<RefShard, kRefShards> refs_;
+  [[nodiscard]] RefShard& ref_shard(NodeId n) { return refs_[std::hash<NodeId>{}(n) % kRefShards]; }
+  [[nodiscard]] const RefShard& ref_shard(NodeId n) const { return refs_[std::hash<NodeId>{}(n) % kRefShards]; }
+};
+
+template <class F>
+Result<void> ViewImpl::change(const Caller& c, Handle h, bool kill, F&& fn) {
+  OpenFile& f = file(h);
+  if (!f.session) return fail(EBADF);
+  Session& s = *f.session;
+  {
+    const Who w = who(c);
+    const WriteLock lock{s.mutex};
+    INDRA_TRY(fs_.ensure_content(s));
+    INDRA_TRY(fn(s));
+    fs_.touched(s, &w, fs_.now());
+  }
+  if (kill) INDRA_TRY(kill_suid_sgid(c, s.key.node));
+  fs_.notify(branch(), this, Change::data, s.key.node);
+  return {};
+}
+
+/// Table `sessions`: what was persisted without being published (S5).
+extern const Migration kSessionSchema;
+
+}  // namespace indra

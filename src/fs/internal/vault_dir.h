@@ -1,0 +1,36 @@
+// The directory of a vault: owned by one process at a time, refused where it could not keep its promises.
+#pragma once
+#include <string>
+
+#include "base/disk.h"
+#include "base/result.h"
+
+namespace indra {
+
+/// Owns VAULT/lock while it lives. Moves only.
+class VaultDir {
+ public:
+  struct Identity {
+    std::string player;  ///< public key, 64 hex digits
+  };
+  /// Checks the file system, makes the directory when `create`, takes the lock.
+  /// Errors: EWOULDBLOCK (owned by another process: the text gives its pid), ENOTSUP (NFS, an indrafs mount), ENOENT.
+  [[nodiscard]] static Result<VaultDir> open(const std::string& dir, bool create);
+  VaultDir(VaultDir&&) noexcept;
+  VaultDir& operator=(VaultDir&&) = delete;
+  ~VaultDir();
+
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] std::string db_path() const { return path_ + "/vault.db"; }
+  [[nodiscard]] std::string segments_path() const { return path_ + "/segments"; }
+  [[nodiscard]] bool has_db() const;
+  /// Reads VAULT/identity.key, or makes it (Ed25519, mode 0600).
+  [[nodiscard]] Result<Identity> identity(bool create) const;
+
+ private:
+  VaultDir(std::string path, int lock) : path_{std::move(path)}, lock_{lock} {}
+  std::string path_;
+  int lock_;
+};
+
+}  // namespace indra

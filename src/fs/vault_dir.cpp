@@ -1,0 +1,116 @@
+#include "fs/internal/vault_dir.h"
+
+#include <fcntl.h>
+#include <sodium.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+
+#include "base/log.h"
+
+namespace indra {
+namespace {
+
+constexpr long kNfs = 0x6969, kSmb2 = 0xFE534D42, kCifs = 0xFF534D42, kFuse = 0x65735546, kOverlay = 0x794C7630;
+
+/// Where SQLite's locks and shared memory, or our own promises, do not hold.
+Result<void> check_file_system(const std::string& dir) {
+  struct statfs s{};
+  if (::statfs(dir.c_str(), &s) != 0) return fail(errno, "vault " + dir);
+  switch (static_cast<long>(s.f_type)) {
+    case kNfs:
+    case kSmb2:
+    case kCifs:
+      return fail(ENOTSUP, "vault " + dir + " lies on a network file system, where locks and syncs cannot be trusted; choose a local directory with --vault");
+    case kFuse:
+      return fail(ENOTSUP, "vault " + dir + " lies inside a FUSE mount (perhaps its own); choose a directory on a local disk with --vault");
+    case kOverlay:
+      log::warn("vault {} lies on an overlay file system: it works in its upper layer, and goes with it", dir);
+      break;
+    default: break;
+  }
+  return {};
+}
+
+std::string pid_in(int fd) {
+  std::array<char, 32> buf{};
+  const ssize_t n = ::pread(fd, buf.data(), buf.size() - 1, 0);
+  std::string s{buf.data(), n > 0 ? static_cast<std::size_t>(n) : 0};
+  while (!s.empty() && (s.back() == '\n' || s.back() == '\0')) s.pop_back();
+  return s.empty() ? "unknown" : s;
+}
+
+}  // namespace
+
+Result<VaultDir> VaultDir::open(const std::string& dir, bool create) {
+  std::string path = dir;
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  if (create && ::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return fail(errno, "make the vault directory " + path);
+  std::array<char, PATH_MAX> real{};
+  if (::realpath(path.c_str(), real.data()) == nullptr) return fail(errno, "vault " + path);
+  path = real.data();
+  struct stat st{};
+  if (::stat(path.c_str(), &st) != 0) return fail(errno, "vault " + path);
+  if (!S_ISDIR(st.st_mode)) return fail(ENOTDIR, "vault " + path);
+  INDRA_TRY(check_file_system(path));
+  if (::access(path.c_str(), R_OK | W_OK | X_OK) != 0) return fail(errno, "vault " + path + " (its owner must be able to read and write it)");
+  const std::string lock_path = path + "/lock";
+  const bool is_vault = ::access((path + "/vault.db").c_str(), F_OK) == 0;
+  if (!create && !is_vault) return fail(ENOENT, path + " holds no vault; make one with: indrafs init " + path);
+  const int fd = ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) return fail(errno, "open " + lock_path);
+  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    const int err = errno;
+    const std::string owner = pid_in(fd);
+    ::close(fd);
+    if (err == EWOULDBLOCK) return fail(EWOULDBLOCK, "vault " + path + " is in use by process " + owner);
+    return fail(err, "lock " + lock_path);
+  }
+  const std::string pid = std::to_string(::getpid()) + "\n";
+  if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size()))
+    log::debug("cannot write the process id into {}", lock_path);
+  return VaultDir{std::move(path), fd};
+}
+
+VaultDir::VaultDir(VaultDir&& o) noexcept : path_{std::move(o.path_)}, lock_{o.lock_} { o.lock_ = -1; }
+
+VaultDir::~VaultDir() {
+  if (lock_ >= 0) ::close(lock_);
+}
+
+bool VaultDir::has_db() const { return ::access(db_path().c_str(), F_OK) == 0; }
+
+Result<VaultDir::Identity> VaultDir::identity(bool create) const {
+  if (sodium_init() < 0) return fail(EIO, "libsodium");
+  const std::string path = path_ + "/identity.key";
+  std::array<unsigned char, crypto_sign_SECRETKEYBYTES> secret{};
+  std::array<unsigned char, crypto_sign_PUBLICKEYBYTES> open_key{};
+  int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0 && errno == ENOENT && create) {
+    crypto_sign_keypair(open_key.data(), secret.data());
+    const std::string temp = path + ".new";
+    ::unlink(temp.c_str());
+    fd = ::open(temp.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) return fail(errno, "make " + temp);
+    const bool ok = ::write(fd, secret.data(), secret.size()) == static_cast<ssize_t>(secret.size()) && ::fsync(fd) == 0;
+    const int err = errno;
+    ::close(fd);
+    if (!ok || ::rename(temp.c_str(), path.c_str()) != 0) return fail(ok ? errno : err, "write " + path);
+  } else {
+    if (fd < 0) return fail(errno, "open " + path);
+    const ssize_t n = ::read(fd, secret.data(), secret.size());
+    ::close(fd);
+    if (n != static_cast<ssize_t>(secret.size())) return fail(make_error_code(Errc::bad_format), path + " is not a key");
+    crypto_sign_ed25519_sk_to_pk(open_key.data(), secret.data());
+  }
+  sodium_memzero(secret.data(), secret.size());
+  return Identity{to_hex(std::as_bytes(std::span{open_key}))};
+}
+
+}  // namespace indra
