@@ -24,6 +24,7 @@
 #include "base/sync.h"
 #include "base/time.h"
 #include "db/db.h"
+#include "db/mark.h"
 
 namespace indra {
 
@@ -111,19 +112,71 @@ class Writer {
     Writer& w_;
   };
   explicit Writer(std::string path, WriterOptions options);
-  void enter_gate();
-  void leave_gate();
-  Result<void> begin_mutation() INDRA_REQUIRES(mutex_);          // BEGIN if needed, SAVEPOINT
-  Result<void> end_mutation(bool ok) INDRA_REQUIRES(mutex_);     // RELEASE, or ROLLBACK TO
+  Result<void> start();
+  Result<void> migrate() INDRA_REQUIRES(mutex_);
+  void enter_gate() INDRA_EXCLUDES(gate_mutex_);
+  void leave_gate() INDRA_EXCLUDES(gate_mutex_);
+  void close_gate() INDRA_EXCLUDES(gate_mutex_);
+  void open_gate() INDRA_EXCLUDES(gate_mutex_);
+  Result<void> begin_mutation() INDRA_REQUIRES(mutex_);       // BEGIN if needed, SAVEPOINT
+  Result<void> end_mutation(bool ok) INDRA_REQUIRES(mutex_);  // RELEASE, or ROLLBACK TO
   Result<void> ensure_transaction() INDRA_REQUIRES(mutex_);
+  Result<void> run(const char* sql) INDRA_REQUIRES(mutex_);
+  /// Room in the WAL's file for what the open transaction may have to write (W6).
+  Result<void> reserve_wal() INDRA_REQUIRES(mutex_);
+  /// The commit protocol (W3), for what was mutated before the call. `after` follows before anybody else gets the
+  /// connection.
+  Result<void> commit_with(const std::function<Result<void>()>& after) INDRA_EXCLUDES(commit_mutex_, mutex_);
+  Result<void> commit_protocol(const std::function<Result<void>()>& after) INDRA_REQUIRES(commit_mutex_)
+      INDRA_EXCLUDES(mutex_);
+  Result<void> commit_held() INDRA_REQUIRES(mutex_, commit_mutex_);
+  Result<void> lead_barrier() INDRA_EXCLUDES(sync_mutex_, commit_mutex_, mutex_);
+  /// PASSIVE on the second connection; how many frames there are, and how many are in the file.
+  struct Frames { int log, moved; };
+  Result<Frames> passive() INDRA_REQUIRES(checkpoint_mutex_);
+  Error poison(Error e);  // failed for good
+  void committer();
+  void checkpointer();
+  void wake();
 
   std::string path_;
   WriterOptions options_;
+
+  // Lock order, outermost first: checkpoint_mutex_, commit_mutex_, mutex_. The others are leaves.
   FairMutex mutex_;
   std::unique_ptr<Db> db_ INDRA_GUARDED_BY(mutex_);
-  std::optional<Tx> tx_ INDRA_GUARDED_BY(mutex_);
+  std::unique_ptr<Tx> tx_ INDRA_GUARDED_BY(mutex_);
+  bool open_ INDRA_GUARDED_BY(mutex_) = false;  // a transaction is open
+  bool full_ INDRA_GUARDED_BY(mutex_) = false;  // the last COMMIT had no room: try before taking more
+  std::int64_t changes_before_ INDRA_GUARDED_BY(mutex_) = 0;
+
+  Mutex commit_mutex_;
+
+  Mutex gate_mutex_;
+  std::condition_variable_any gate_cv_;
+  bool gate_closed_ INDRA_GUARDED_BY(gate_mutex_) = false;
+  int inside_ INDRA_GUARDED_BY(gate_mutex_) = 0;
+
+  Mutex sync_mutex_;
+  std::condition_variable_any sync_cv_;
+  bool syncing_ INDRA_GUARDED_BY(sync_mutex_) = false;
+
+  Mutex checkpoint_mutex_;
+  std::unique_ptr<Db> side_ INDRA_GUARDED_BY(checkpoint_mutex_);  // only checkpoints
+  Mark mark_;
+
   std::atomic<std::uint64_t> mutations_{0}, committed_{0}, durable_{0};
+  std::atomic<std::uint64_t> commits_{1}, moved_commits_{0};  // so far; and at the last whole checkpoint
+  std::atomic<int> wal_frames_{0};
+  std::atomic<bool> blocked_{false};  // the last checkpoint could not move everything
   std::atomic<bool> failed_{false};
+
+  Mutex wake_mutex_;
+  std::condition_variable_any wake_cv_;
+  bool stop_ INDRA_GUARDED_BY(wake_mutex_) = false;
+  std::atomic<bool> asleep_{false};    // the committer waits without a limit
+  std::atomic<bool> want_checkpoint_{false};
+  std::thread committer_, checkpointer_;
 };
 
 }  // namespace indra

@@ -41,12 +41,14 @@ CREATE TABLE pins(
   id      INTEGER PRIMARY KEY,
   branch  INTEGER NOT NULL,
   seq     INTEGER NOT NULL,    -- rows with seq <= this are what the moment shows
-  kind    INTEGER NOT NULL,    -- 0 snapshot, 1 fork, 2 merge base, 3 automatic
+  kind    INTEGER NOT NULL,    -- 0 snapshot, 1 fork, 2 merge base, 3 automatic; 4 given up: its past rows are being removed (T9)
   name    TEXT,                -- snapshots
   message TEXT,
   time    INTEGER NOT NULL     -- ns
 );
 CREATE INDEX pins_by_branch ON pins(branch, seq);
+CREATE INDEX pins_automatic ON pins(branch, time) WHERE kind = 3;
+CREATE INDEX pins_given_up ON pins(branch, seq) WHERE kind = 4;
 CREATE UNIQUE INDEX snapshots_by_name ON pins(name, branch) WHERE kind = 0;
 
 -- Nodes as they are now, one row for each branch that has its own.

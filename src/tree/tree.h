@@ -38,17 +38,24 @@ class Chain {
     BranchId branch;
     Seq limit;  ///< rows with seq <= limit are visible; kSeqMax for the head
   };
-  [[nodiscard]] BranchId branch() const { return links_.front().branch; }
-  [[nodiscard]] const std::vector<Link>& links() const { return links_; }
-  [[nodiscard]] bool head() const { return links_.front().limit == kSeqMax; }
+  [[nodiscard]] BranchId branch() const { return state_->links.front().branch; }
+  [[nodiscard]] const std::vector<Link>& links() const { return state_->links; }
+  [[nodiscard]] bool head() const { return state_->links.front().limit == kSeqMax; }
   /// Depth of `branch` in the chain, -1 if it is not in it. O(1).
-  [[nodiscard]] int depth_of(BranchId branch) const;
+  [[nodiscard]] int depth_of(BranchId branch) const {
+    return branch == state_->links.front().branch ? 0 : depth_above(branch);
+  }
 
+  /// `links` must not be empty. Copies share what they hold.
   explicit Chain(std::vector<Link> links);
 
  private:
-  std::vector<Link> links_;
-  std::vector<std::pair<BranchId, int>> sorted_;  // by branch, for long chains
+  struct State {
+    std::vector<Link> links;
+    std::vector<std::pair<BranchId, int>> slots;  // open addressing, a power of two; for long chains only
+  };
+  [[nodiscard]] int depth_above(BranchId branch) const;
+  std::shared_ptr<const State> state_;
 };
 
 struct NodeRow {
@@ -71,6 +78,7 @@ struct NodeRow {
 enum NodeFlag : std::uint32_t {
   kNoVersions = 1,  ///< user.indra.versions=off: automatic pins keep nothing of it
   kHasXattrs = 2,   ///< has had extended attributes: else nobody need look
+  kStandsIn = 4,    ///< past rows only: stands in for later versions that were beyond the budget (T6)
 };
 
 struct Edge {
@@ -115,6 +123,10 @@ class Tree {
     TimeNs replace_window = 1 * kSecond;   ///< a publish this soon after the last replaces its version and event
     TimeNs line_window = 5 * kSecond;      ///< unlink and create of a name within this continue the line
     std::int64_t seq_block = 1 << 20;      ///< numbers reserved durably at a time
+    /// Automatic pins: all for `keep_all`, one an hour for `keep_hourly`, one a day for `keep_daily`, by age.
+    TimeNs keep_all = 24 * 3600 * kSecond;
+    TimeNs keep_hourly = 7 * 24 * 3600 * kSecond;
+    TimeNs keep_daily = 90LL * 24 * 3600 * kSecond;
   };
   /// Reads counters, branches, pins; makes bucket and branch `main` in a new vault. After an unclean end numbers
   /// resume above the reservation, with a change row `epoch`; nodes without a name (orphans) are removed.
@@ -132,6 +144,8 @@ class Tree {
   /// Errors: EEXIST, EINVAL (bad name: design section 12), ENOENT.
   [[nodiscard]] virtual Result<BranchInfo> create_branch(Tx&, const Who&, std::string_view bucket, std::string_view name, BranchId from, Seq at) = 0;
   [[nodiscard]] virtual Result<PinInfo> create_snapshot(Tx&, const Who&, BranchId, std::string_view name, std::string_view message) = 0;
+  /// The snapshot is gone at once; thin() removes what it alone kept. ENOENT.
+  [[nodiscard]] virtual Result<void> delete_snapshot(Tx&, const Who&, std::string_view bucket, std::string_view name) = 0;
   /// Pins every branch that changed since its last pin. Returns how many.
   [[nodiscard]] virtual Result<int> create_automatic_pins(Tx&) = 0;
   /// Removes automatic pins that the schedule no longer keeps (all for a day, hourly for a week, daily for 90 days),
@@ -184,7 +198,8 @@ class Tree {
   struct Stats { std::uint64_t nodes = 0, files = 0, directories = 0, symlinks = 0, others = 0, past_rows = 0, changes = 0, pins = 0; };
   [[nodiscard]] virtual Result<Stats> stats(Tx&, const Chain&) = 0;
   /// The changes after `seq`, oldest first.
-  struct ChangeRow { Seq seq; BranchId branch; std::string op; NodeId node, line, parent; std::string name; TimeNs time = 0; Who who; };
+  struct ChangeRow { Seq seq; BranchId branch; std::string op; NodeId node, line, parent; std::string name; TimeNs time = 0; Who who;
+                     NodeId from_parent; std::string from_name; BlobId blob; };  ///< rename, exchange; write
   [[nodiscard]] virtual Result<std::vector<ChangeRow>> changes(Tx&, Seq after, int limit) = 0;
   /// DocId: what a line is called outside (32 bytes).
   [[nodiscard]] virtual Bytes doc_id(NodeId line) const = 0;

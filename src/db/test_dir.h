@@ -1,0 +1,47 @@
+// A directory of its own for one test, removed with all that is in it.
+#pragma once
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "base/bytes.h"
+
+namespace indra {
+
+class TestDir {
+ public:
+  TestDir() {
+    auto pattern = (std::filesystem::temp_directory_path() / "indra-db-XXXXXX").string();
+    path_ = ::mkdtemp(pattern.data());
+  }
+  ~TestDir() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TestDir(const TestDir&) = delete;
+  TestDir& operator=(const TestDir&) = delete;
+
+  [[nodiscard]] std::string operator/(const char* name) const { return path_ / name; }
+  [[nodiscard]] bool has(const char* name) const { return std::filesystem::exists(path_ / name); }
+  [[nodiscard]] Bytes read(const char* name) const {
+    std::ifstream in{path_ / name, std::ios::binary};
+    const std::string all{std::istreambuf_iterator<char>{in}, {}};
+    const ByteView v = as_view(all);
+    return {v.begin(), v.end()};
+  }
+  void write(const char* name, ByteView b) const {
+    std::ofstream out{path_ / name, std::ios::binary | std::ios::trunc};
+    out.write(reinterpret_cast<const char*>(b.data()), static_cast<std::streamsize>(b.size()));
+  }
+  void flip(const char* name, std::size_t at) const {
+    Bytes b = read(name);
+    b.at(at) ^= std::byte{1};
+    write(name, b);
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+}  // namespace indra

@@ -1,0 +1,406 @@
+#include "db/writer.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/log.h"
+
+namespace indra {
+namespace {
+
+constexpr std::uint64_t kFrame = 24 + 4096;  // a page in the WAL, with its header
+constexpr std::int64_t kManyChanges = 8192;  // rows; a transaction that grew this far is committed soon
+constexpr TimeNs kRestAfter = 2 * kSecond;   // idle for this long: the WAL goes into the file
+constexpr int kFewFrames = 256;              // moved while others wait
+
+TimeNs now() { return system_clock().steady(); }
+
+}  // namespace
+
+Writer::Writer(std::string path, WriterOptions options)
+    : path_{std::move(path)}, options_{std::move(options)} {}
+
+Result<std::unique_ptr<Writer>> Writer::open(const std::string& path, WriterOptions options) {
+  std::unique_ptr<Writer> w{new Writer{path, std::move(options)}};
+  INDRA_TRY(w->start());
+  return w;
+}
+
+Result<void> Writer::start() {
+  {
+    FairLock lock{mutex_};
+    INDRA_LET(db_, Db::open(path_, {.create = options_.create}));
+    tx_.reset(new Tx{*db_});
+    INDRA_TRY(db_->execute("PRAGMA cache_spill=OFF; PRAGMA journal_size_limit=" +
+                           std::to_string(2 * options_.wal_limit)));
+    INDRA_TRY(migrate());
+    sqlite3_wal_hook(
+        db_->raw(),
+        [](void* self, sqlite3*, const char*, int frames) {
+          static_cast<Writer*>(self)->wal_frames_ = frames;
+          return SQLITE_OK;
+        },
+        this);
+  }
+  {
+    // What a crash left in the WAL is visible now, so it must be durable before anybody builds on it.
+    MutexLock lock{checkpoint_mutex_};
+    INDRA_LET(side_, Db::open(path_, {.cache_kib = 256}));
+    INDRA_LET(const Frames f, passive());
+    wal_frames_ = f.log == f.moved ? 0 : f.log;
+    if (f.log == f.moved) moved_commits_ = commits_.load();
+  }
+  if (options_.background) {
+    committer_ = std::thread{[this] { committer(); }};
+    checkpointer_ = std::thread{[this] { checkpointer(); }};
+  }
+  return {};
+}
+
+Result<void> Writer::migrate() {
+  INDRA_LET(const std::int64_t application, db_->pragma("PRAGMA application_id"));
+  INDRA_LET(const std::int64_t version, db_->pragma("PRAGMA user_version"));
+  INDRA_LET(const std::int64_t tables, db_->pragma("SELECT count(*) FROM sqlite_schema"));
+  const auto known = static_cast<std::int64_t>(options_.migrations.size());
+  const bool fresh = application == 0 && version == 0 && tables == 0;
+  if (!fresh && static_cast<std::uint32_t>(application) != options_.application_id)
+    return fail(Errc::bad_format, path_ + " belongs to another application");
+  if (version > known)
+    return fail(Errc::newer_format, path_ + " has format " + std::to_string(version) +
+                                        ", this program knows " + std::to_string(known));
+  if (!fresh && version == known) return {};
+  INDRA_TRY(db_->execute("BEGIN IMMEDIATE"));
+  const auto apply = [&]() -> Result<void> {
+    for (const Migration& m : options_.migrations.subspan(static_cast<std::size_t>(version)))
+      if (auto r = db_->execute(m.sql); !r)
+        return fail(r.error().code, std::string{m.name} + ": " + r.error().context);
+    return db_->execute(
+        "PRAGMA application_id=" + std::to_string(static_cast<std::int32_t>(options_.application_id)) +
+        "; PRAGMA user_version=" + std::to_string(known) + "; COMMIT");
+  };
+  if (auto r = apply(); !r) {
+    if (sqlite3_get_autocommit(db_->raw()) == 0) (void)db_->execute("ROLLBACK");
+    return r;
+  }
+  return {};
+}
+
+Writer::~Writer() {
+  {
+    MutexLock lock{wake_mutex_};
+    stop_ = true;
+    wake_cv_.notify_all();
+  }
+  if (committer_.joinable()) committer_.join();
+  if (checkpointer_.joinable()) checkpointer_.join();
+  bool opened = false;
+  {
+    MutexLock lock{checkpoint_mutex_};
+    opened = side_ != nullptr;
+  }
+  if (opened && !failed_) {
+    if (auto r = checkpoint(); !r) log::error("closing {}: {}", path_, r.error().text());
+  }
+  MutexLock outer{checkpoint_mutex_};
+  FairLock lock{mutex_};
+  if (failed_ && db_ != nullptr) {
+    // What could not be made durable must not reach the file on the way out.
+    for (Db* db : {side_.get(), db_.get()})
+      if (db != nullptr) sqlite3_db_config(db->raw(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+  }
+  side_.reset();
+  tx_.reset();
+  db_.reset();
+}
+
+Error Writer::poison(Error e) {
+  if (!failed_.exchange(true)) log::error("{} takes no more changes: {}", path_, e.text());
+  return e;
+}
+
+// ---- the gate ----
+
+void Writer::enter_gate() {
+  MutexLock lock{gate_mutex_};
+  while (gate_closed_) gate_cv_.wait(gate_mutex_);
+  ++inside_;
+}
+
+void Writer::leave_gate() {
+  MutexLock lock{gate_mutex_};
+  if (--inside_ == 0 && gate_closed_) gate_cv_.notify_all();
+}
+
+// Closed first, then empty: nobody enters any more, so the committer never starves.
+void Writer::close_gate() {
+  MutexLock lock{gate_mutex_};
+  gate_closed_ = true;
+  while (inside_ != 0) gate_cv_.wait(gate_mutex_);
+}
+
+void Writer::open_gate() {
+  MutexLock lock{gate_mutex_};
+  gate_closed_ = false;
+  gate_cv_.notify_all();
+}
+
+// ---- mutations ----
+
+Result<void> Writer::run(const char* sql) { return Statement{*tx_, sql}.run(); }
+
+Result<void> Writer::ensure_transaction() {
+  if (open_) return {};
+  INDRA_TRY(run("BEGIN IMMEDIATE"));
+  open_ = true;
+  changes_before_ = sqlite3_total_changes64(db_->raw());
+  return {};
+}
+
+Result<void> Writer::begin_mutation() {
+  if (failed_.load(std::memory_order_relaxed)) return fail(Errc::failed);
+  INDRA_TRY(ensure_transaction());
+  return run("SAVEPOINT m");
+}
+
+Result<void> Writer::end_mutation(bool ok) {
+  if (ok) {
+    INDRA_TRY(run("RELEASE m"));
+    mutations_.fetch_add(1);
+    if (asleep_.load() || sqlite3_total_changes64(db_->raw()) - changes_before_ > kManyChanges) wake();
+    return {};
+  }
+  if (sqlite3_get_autocommit(db_->raw()) != 0) {
+    // No memory, no room, a bad disk: SQLite gave up the whole transaction, and with it what others had in
+    // it.
+    open_ = false;
+    if (mutations_.load() != committed_.load())
+      poison({make_error_code(Errc::failed), "a transaction with " +
+                                                 std::to_string(mutations_.load() - committed_.load()) +
+                                                 " mutations was rolled back"});
+    return {};
+  }
+  INDRA_TRY(run("ROLLBACK TO m"));
+  return run("RELEASE m");
+}
+
+// ---- commit ----
+
+Result<void> Writer::commit_held() {
+  if (!open_) return {};
+  INDRA_TRY(options_.faults.at("db.commit"));
+  const std::uint64_t upto = mutations_.load();
+  if (auto r = run("COMMIT"); !r) {
+    if (sqlite3_get_autocommit(db_->raw()) == 0) return r;  // still open: may be tried again
+    open_ = false;
+    if (upto != committed_.load()) return fail(poison(std::move(r).error()));
+    return r;
+  }
+  open_ = false;
+  if (upto != committed_.load()) ++commits_;
+  committed_ = upto;
+  return {};
+}
+
+Result<void> Writer::commit_protocol(const std::function<Result<void>()>& after) {
+  const auto dirty = [this] {
+    return options_.sync_content && (!options_.content_dirty || options_.content_dirty());
+  };
+  const auto finish = [&]() INDRA_NO_ANALYSIS -> Result<void> {
+    INDRA_TRY(commit_held());
+    return after ? after() : Result<void>{};
+  };
+  const auto sync_content = [&]() -> Result<void> {
+    if (auto r = options_.sync_content(); !r) return fail(poison(std::move(r).error()));
+    return {};
+  };
+  if (failed_) return fail(Errc::failed);
+  if (!dirty()) {
+    FairLock lock{mutex_};
+    if (!dirty()) return finish();  // asked again: a publisher may have come before the lock
+  }
+  INDRA_TRY(sync_content());
+  struct Gate {
+    Writer& w;
+    explicit Gate(Writer& writer) : w{writer} { w.close_gate(); }
+    ~Gate() { w.open_gate(); }
+  } gate{*this};
+  if (dirty()) INDRA_TRY(sync_content());
+  FairLock lock{mutex_};
+  return finish();
+}
+
+Result<void> Writer::commit_with(const std::function<Result<void>()>& after) {
+  const std::uint64_t target = mutations_.load();
+  bool news = false;
+  {
+    MutexLock lock{commit_mutex_};
+    const std::uint64_t before = committed_.load();
+    if (before >= target && !after) return {};
+    INDRA_TRY(commit_protocol(after));
+    news = committed_.load() != before;
+  }
+  if (!news) return {};
+  if (options_.committed) options_.committed();
+  if (options_.background && wal_bytes() > options_.wal_limit / 2 && !want_checkpoint_.exchange(true)) wake();
+  return {};
+}
+
+Result<void> Writer::commit() { return commit_with(nullptr); }
+
+// ---- barrier ----
+
+Result<void> Writer::lead_barrier() {
+  INDRA_TRY(commit());
+  sqlite3_file* wal = nullptr;
+  std::uint64_t covered = 0;
+  {
+    FairLock lock{mutex_};
+    covered = committed_.load();
+    sqlite3_file_control(db_->raw(), "main", SQLITE_FCNTL_JOURNAL_POINTER, static_cast<void*>(&wal));
+  }
+  if (covered <= durable_.load()) return {};
+  if (failed_) return fail(Errc::failed);
+  INDRA_TRY(options_.faults.at("db.wal_sync").map_error([this](Error e) { return poison(std::move(e)); }));
+  // The file stays open as long as the connection, and syncing it needs no lock of SQLite's.
+  if (wal != nullptr && wal->pMethods != nullptr) {
+    if (const int rc = wal->pMethods->xSync(wal, SQLITE_SYNC_NORMAL); rc != SQLITE_OK)
+      return fail(poison(sqlite_failure(nullptr, rc, "sync " + path_ + "-wal").value()));
+  }
+  durable_ = covered;
+  return {};
+}
+
+Result<void> Writer::barrier() {
+  const std::uint64_t target = mutations_.load();
+  {
+    MutexLock lock{sync_mutex_};
+    for (;;) {
+      if (durable_.load() >= target) return {};
+      if (failed_) return fail(Errc::failed);
+      if (!syncing_) break;
+      sync_cv_.wait(sync_mutex_);
+    }
+    syncing_ = true;
+  }
+  auto r = lead_barrier();
+  MutexLock lock{sync_mutex_};
+  syncing_ = false;
+  sync_cv_.notify_all();
+  return r;
+}
+
+// ---- checkpoint ----
+
+Result<Writer::Frames> Writer::passive() {
+  Frames f{};
+  const int rc = sqlite3_wal_checkpoint_v2(side_->raw(), "main", SQLITE_CHECKPOINT_PASSIVE, &f.log, &f.moved);
+  if (rc == SQLITE_OK) return f;
+  if ((rc & 0xff) == SQLITE_BUSY) return Frames{wal_frames_.load(), 0};
+  return sqlite_failure(side_->raw(), rc, "checkpoint " + path_);
+}
+
+Result<void> Writer::checkpoint() {
+  MutexLock lock{checkpoint_mutex_};
+  INDRA_TRY(options_.faults.at("db.checkpoint"));
+  for (int round = 0; round < 3; ++round) {
+    INDRA_LET(const Frames f, passive());
+    if (wal_frames_.load() - f.moved < kFewFrames || f.moved < f.log) break;
+  }
+  INDRA_TRY(barrier());
+  return commit_with([this]() INDRA_NO_ANALYSIS -> Result<void> {
+    INDRA_LET(const Frames f, passive());
+    blocked_ = f.moved < f.log;
+    if (blocked_) return {};
+    moved_commits_ = commits_.load();
+    wal_frames_ = 0;  // the next write begins the WAL anew
+    return {};
+  });
+}
+
+std::uint64_t Writer::wal_bytes() const {
+  const int frames = wal_frames_.load();
+  return frames <= 0 ? 0 : 32 + static_cast<std::uint64_t>(frames) * kFrame;
+}
+
+bool Writer::at_rest() const {
+  return mutations_.load() == committed_.load() && moved_commits_.load() == commits_.load();
+}
+
+int Writer::blocking_reader() const { return 0; }
+
+// ---- background ----
+
+void Writer::wake() {
+  MutexLock lock{wake_mutex_};
+  wake_cv_.notify_all();
+}
+
+// Polls while there is something to do, so that a mutation need not signal: it only does when asleep_.
+void Writer::committer() {
+  const TimeNs tick = std::clamp<TimeNs>(
+      std::min({options_.idle_commit, options_.busy_commit, options_.barrier_every}), 1'000'000, kSecond);
+  std::uint64_t seen = mutations_.load();
+  TimeNs pending = 0, undurable = 0, last_news = now();  // since when; 0: nothing
+  const auto complain = [this](const Result<void>& r) {
+    if (!r && !failed_) log::warn("{}: {}", path_, r.error().text());
+  };
+  for (;;) {
+    {
+      MutexLock lock{wake_mutex_};
+      asleep_ = true;
+      if (!stop_ && (mutations_.load() == durable_.load() || failed_)) {
+        if (at_rest() || failed_)
+          wake_cv_.wait(wake_mutex_);
+        else
+          wake_cv_.wait_for(wake_mutex_, std::chrono::nanoseconds{kRestAfter});
+      }
+      asleep_ = false;
+      if (stop_) return;
+      wake_cv_.wait_for(wake_mutex_, std::chrono::nanoseconds{tick});
+      if (stop_) return;
+    }
+    if (failed_) continue;
+    const std::uint64_t count = mutations_.load();
+    const TimeNs t = now();
+    const bool idle = count == seen;
+    if (!idle) last_news = t;
+    seen = count;
+    if (count == committed_.load())
+      pending = 0;
+    else if (pending == 0)
+      pending = t;
+    if (count == durable_.load())
+      undurable = 0;
+    else if (undurable == 0)
+      undurable = t;
+
+    if (undurable != 0 && t - undurable >= options_.barrier_every) {
+      complain(barrier());
+      pending = undurable = 0;
+    } else if (pending != 0 && (idle || t - pending >= options_.busy_commit)) {
+      complain(commit());
+      pending = 0;
+    }
+    if (t - last_news >= kRestAfter && count == durable_.load() && !at_rest() &&
+        !want_checkpoint_.exchange(true))
+      wake();
+  }
+}
+
+void Writer::checkpointer() {
+  for (;;) {
+    {
+      MutexLock lock{wake_mutex_};
+      while (!stop_ && !want_checkpoint_) wake_cv_.wait(wake_mutex_);
+      if (stop_) return;
+    }
+    want_checkpoint_ = false;
+    if (auto r = checkpoint(); !r && !failed_) log::warn("checkpoint of {}: {}", path_, r.error().text());
+    if (!blocked_) continue;
+    // Somebody reads an old state. Asking again at once would only burn the disk.
+    MutexLock lock{wake_mutex_};
+    if (!stop_) wake_cv_.wait_for(wake_mutex_, std::chrono::milliseconds{200});
+  }
+}
+
+}  // namespace indra

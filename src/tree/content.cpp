@@ -1,0 +1,98 @@
+// New content of a file: when it makes a version, and when it replaces one (T5, T6).
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "tree/internal/tree_impl.h"
+
+namespace indra {
+
+// Called for an own row that automatic pins alone need.
+Result<TreeImpl::Budget> TreeImpl::budget(Tx& tx, const BranchState& own, const NodeRow& row) {
+  const bool off = (row.flags & kNoVersions) != 0;
+  if (!off) {
+    const TimeNs* last = retained_.find({own.info.id, row.node});
+    const auto rate = std::max<std::uint64_t>(options_.churn_bytes_per_second, 1);
+    const auto gap = std::max(options_.min_version_gap, static_cast<TimeNs>(std::min<std::uint64_t>(row.size / rate, 1'000'000'000)) * kSecond);
+    if (last == nullptr || clock_.steady() - *last >= gap) return Budget{};
+  }
+  // What stands in for the version that is not kept: the one just before it.
+  auto q = Statement{tx, "SELECT seq, until FROM nodes_past WHERE node = ?1 AND branch = ?2 ORDER BY seq DESC LIMIT 1"};
+  INDRA_LET(const bool past, q.bind(1, row.node).bind(2, own.info.id).step());
+  if (past && q.id_at<Seq>(1) == row.seq) return Budget{true, q.id_at<Seq>(0)};
+  return Budget{off, std::nullopt};
+}
+
+Result<bool> TreeImpl::rewritable(Tx& tx, const Chain& chain, NodeId id) {
+  INDRA_LET(const BranchState* own, writable(chain));
+  INDRA_LET(const NodeRow row, node(tx, chain, id));
+  if (row.branch != own->info.id || row.seq <= own->last_hard) return false;
+  if (row.seq <= own->last_pin) {
+    INDRA_LET(const Budget b, budget(tx, *own, row));
+    if (!b.over) return false;
+  }
+  if (!row.blob) return true;
+  // A row that was kept for a chmod, or a file with equal content, may share the blob.
+  INDRA_LET(const BlobInfo info, store_.info(tx, row.blob));
+  return info.refs == 1;
+}
+
+Result<NodeRow> TreeImpl::set_content(Tx& tx, const Who& who, const Chain& chain, NodeId id, const BlobInfo& info, TimeNs mtime, TimeNs ctime, bool publish) {
+  INDRA_LET(BranchState * own, writable(chain));
+  INDRA_LET(const NodeRow old, node(tx, chain, id));
+  if (!S_ISREG(old.mode)) return fail(S_ISDIR(old.mode) ? EISDIR : EINVAL);
+  NodeRow row = old;
+  row.blob = info.id;
+  row.size = info.size;
+  if (info.stored != info.size) row.stored = info.stored; else row.stored.reset();
+  row.mtime = mtime;
+  row.ctime = ctime;
+  const auto me = std::pair{own->info.id, id};
+  std::byte extra[8];
+  store_le(extra, info.id.raw());
+  const ByteView blob{extra, sizeof extra};
+
+  const bool inherited = old.branch != own->info.id;
+  const bool hard = old.seq <= own->last_hard, soft = old.seq <= own->last_pin;
+  if (!inherited && !soft) {
+    if (!publish) {
+      INDRA_TRY(put_node(tx, *own, old, row, old.seq));
+      return row;
+    }
+    const Published* last = published_.find(me);
+    if (last != nullptr && last->seq == old.seq && clock_.steady() - last->when < options_.replace_window) {
+      INDRA_TRY(put_node(tx, *own, old, row, old.seq));
+      auto q = Statement{tx, "UPDATE changes SET time = ?2, extra = ?3 WHERE seq = ?1"};
+      INDRA_TRY(q.bind(1, old.seq).bind(2, clock_.now() / 1'000'000).bind_blob(3, blob).run());
+      return row;
+    }
+  }
+
+  INDRA_LET(const Seq s, next_seq(tx, *own));
+  Seq row_seq = s;
+  Keep keep = Keep::pinned;
+  if (!inherited && soft && !hard) {
+    // The same id: either equal bytes, or rewritten in place after rewritable(). The second must not be kept.
+    const bool same = old.blob && info.id == old.blob;
+    INDRA_LET(const Budget b, budget(tx, *own, old));
+    if (b.over || same) {
+      keep = Keep::never;
+      if (b.stands_in) {
+        auto q = Statement{tx, "UPDATE nodes_past SET until = ?4, flags = flags | 4 WHERE node = ?1 AND branch = ?2 AND seq = ?3"};
+        INDRA_TRY(q.bind(1, id).bind(2, own->info.id).bind(3, *b.stands_in).bind(4, s).run());
+      } else {
+        row_seq = old.seq;  // no version before it: automatic moments show this one
+      }
+    } else {
+      retained_.put(me, clock_.steady());
+    }
+  }
+  INDRA_TRY(put_node(tx, *own, old, row, row_seq, keep));
+  if (publish) {
+    INDRA_TRY(record(tx, who, *own, s, Op::write, id, {}, {}, blob));
+    published_.put(me, {row_seq == s ? s : Seq{}, clock_.steady()});
+  }
+  return row;
+}
+
+}  // namespace indra

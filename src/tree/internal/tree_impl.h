@@ -1,0 +1,176 @@
+// The tree behind tree.h. One class, its members by noun in branch.cpp, resolve.cpp, write.cpp, mutate.cpp, content.cpp,
+// rename.cpp, xattrs.cpp, pins.cpp, changes.cpp.
+//
+// What is kept in memory is only ever a hint that errs to the safe side, because a mutation may be rolled back after it
+// was noted here (T11): a pin noted too much keeps a row too many, a line or publish noted too much does not match.
+#pragma once
+#include <atomic>
+#include <string>
+#include <unordered_map>
+
+#include "db/writer.h"
+#include "tree/internal/names.h"
+#include "tree/internal/numbers.h"
+#include "tree/internal/recent.h"
+#include "tree/internal/rows.h"
+#include "tree/tree.h"
+
+namespace indra {
+
+/// Numbers in changes.op: stable.
+enum class Op : int {
+  create = 1, mkdir, symlink, link, unlink, rmdir, rename, write, attributes, xattr, exchange, branch, snapshot, epoch
+};
+
+struct BranchState {
+  BranchInfo info;
+  Seq last_pin;     ///< highest live pin of any kind, 0 if none
+  Seq last_hard;    ///< highest snapshot, fork or merge base
+  Seq last_change;  ///< 0: unknown or none since the last pin
+  bool has_past = false;  ///< may have rows in *_past
+};
+
+class TreeImpl final : public Tree {
+ public:
+  TreeImpl(Writer&, ContentStore&, const Clock&, Options);
+  Result<void> load(Tx&);
+  Result<void> remove_orphans(Tx&);
+
+  Result<void> close() override;
+  Result<BranchInfo> branch(Tx&, std::string_view bucket, std::string_view name) override;
+  Result<std::vector<BranchInfo>> branches(Tx&, std::string_view bucket) override;
+  Result<std::vector<PinInfo>> pins(Tx&, std::string_view bucket, std::optional<PinKind> kind) override;
+  Result<Chain> chain(Tx&, BranchId) override;
+  Result<Chain> chain_at(Tx&, BranchId, Seq) override;
+  Result<BranchInfo> create_branch(Tx&, const Who&, std::string_view bucket, std::string_view name, BranchId from, Seq at) override;
+  Result<PinInfo> create_snapshot(Tx&, const Who&, BranchId, std::string_view name, std::string_view message) override;
+  Result<void> delete_snapshot(Tx&, const Who&, std::string_view bucket, std::string_view name) override;
+  Result<int> create_automatic_pins(Tx&) override;
+  Result<int> thin(Tx&, int limit) override;
+  Seq last_seq() const override { return Seq{seqs_.last()}; }
+
+  Result<std::optional<Edge>> lookup(Tx&, const Chain&, NodeId parent, std::string_view name) override;
+  Result<NodeRow> node(Tx&, const Chain&, NodeId) override;
+  Result<std::optional<NodeRow>> lookup_node(Tx&, const Chain&, NodeId parent, std::string_view name) override;
+  Result<void> list(Tx&, const Chain&, NodeId parent, std::uint64_t after, bool plus, int limit, const std::function<bool(const Listed&)>& sink) override;
+  Result<bool> empty(Tx&, const Chain&, NodeId dir) override;
+  Result<std::optional<Bytes>> xattr(Tx&, const Chain&, NodeId, std::string_view name) override;
+  Result<std::vector<std::string>> xattrs(Tx&, const Chain&, NodeId) override;
+
+  Result<NodeRow> create(Tx&, const Who&, const Chain&, NodeId parent, std::string_view name, const NodeRow& init) override;
+  Result<NodeRow> create_unnamed(Tx&, const Who&, const Chain&, const NodeRow& init) override;
+  Result<NodeRow> link(Tx&, const Who&, const Chain&, NodeId node, NodeId parent, std::string_view name) override;
+  Result<NodeRow> unlink(Tx&, const Who&, const Chain&, NodeId parent, std::string_view name) override;
+  Result<NodeRow> rmdir(Tx&, const Who&, const Chain&, NodeId parent, std::string_view name) override;
+  Result<Renamed> rename(Tx&, const Who&, const Chain&, NodeId from_parent, std::string_view from, NodeId to_parent, std::string_view to, unsigned flags) override;
+  Result<NodeRow> set_attributes(Tx&, const Who&, const Chain&, const NodeRow& want) override;
+  Result<bool> rewritable(Tx&, const Chain&, NodeId) override;
+  Result<NodeRow> set_content(Tx&, const Who&, const Chain&, NodeId, const BlobInfo&, TimeNs mtime, TimeNs ctime, bool publish) override;
+  Result<void> set_xattr(Tx&, const Who&, const Chain&, NodeId, std::string_view name, std::optional<ByteView> value, int flags) override;
+  Result<void> set_flags(Tx&, const Who&, const Chain&, NodeId, std::uint32_t flags) override;
+  Result<void> reap(Tx&, const Chain&, NodeId) override;
+  Result<Stats> stats(Tx&, const Chain&) override;
+  Result<std::vector<ChangeRow>> changes(Tx&, Seq after, int limit) override;
+  Bytes doc_id(NodeId line) const override { return names_->doc_id(line); }
+
+ private:
+  // branch.cpp
+  Result<BucketId> bucket(Tx&, std::string_view name);
+  Result<BranchState*> state(BranchId);
+  Result<BranchState*> writable(const Chain&);  ///< of chain.branch(); EROFS for a moment, or after close()
+  Result<Chain> chain_of(BranchId, Seq limit);
+  struct Moment { BranchId branch; Seq seq; };
+  Result<Moment> moment(Tx&, BranchId, Seq at);  ///< where `at` is kept; {branch, kSeqMax} is the head
+  Result<Seq> add_pin(Tx&, BranchState&, PinKind, Seq at, std::string_view name, std::string_view message);
+
+  // write.cpp
+  Result<Seq> next_seq(Tx& tx, BranchState& own) {
+    INDRA_LET(const std::int64_t n, seqs_.take(tx));
+    own.last_change = Seq{n};
+    return Seq{n};
+  }
+  Result<rows::Edges::Row> edge(Tx&, const Chain&, const rows::Edges::Key&);
+  rows::Edges::Key key_of(NodeId parent, std::string_view name) const { return {parent, names_->cookie(name), name}; }
+  Result<NodeRow> directory(Tx&, const Chain&, NodeId);  ///< that can take entries: ENOENT, ENOTDIR
+  /// What happens to the row that is replaced: kept when a pin needs it; or kept by no means.
+  enum class Keep { pinned, never };
+  Result<void> insert_node(Tx&, BranchState& own, NodeRow& row, Seq);
+  Result<void> put_node(Tx&, BranchState& own, const NodeRow& old, NodeRow& now, Seq, Keep = Keep::pinned);
+  Result<void> erase_node(Tx&, const Chain&, BranchState& own, const NodeRow& old, Seq);
+  Result<void> put_edge(Tx&, BranchState& own, const rows::Edges::Key&, const rows::Edges::Row& old, NodeId node, std::uint32_t type, Seq);
+  Result<void> erase_edge(Tx&, const Chain&, BranchState& own, const rows::Edges::Key&, const rows::Edges::Row& old, Seq);
+  Result<void> put_xattr(Tx&, BranchState& own, const rows::Xattrs::Key&, const rows::Xattrs::Row& old, std::optional<ByteView> value, Seq);
+  Result<void> erase_xattr(Tx&, const Chain&, BranchState& own, const rows::Xattrs::Key&, const rows::Xattrs::Row& old, Seq);
+  /// The own row of a key may go without a tombstone.
+  template <class T>
+  Result<bool> removable(Tx&, const Chain&, BranchState& own, const typename T::Key&);
+  template <class T>
+  Result<void> keep_past(Tx&, BranchState& own, const typename T::Key&, Seq until);
+  template <class T>
+  Result<void> delete_own(Tx&, BranchState& own, const typename T::Key&);
+  Result<void> add_ref(Tx& tx, BlobId b) { return b ? store_.add_ref(tx, b) : Result<void>{}; }
+  Result<void> drop_ref(Tx& tx, BlobId b) { return b ? store_.drop_ref(tx, b) : Result<void>{}; }
+
+  // mutate.cpp
+  NodeRow fresh(const NodeRow& init, TimeNs now) const;
+  Result<void> drop_name(Tx&, BranchState& own, NodeRow& row, TimeNs now, Seq);  ///< one name fewer
+  Result<void> touch(Tx&, BranchState& own, NodeRow& dir, int subdirectories, TimeNs now, Seq);
+  /// Takes nodes below `limit` apart after a name was checked: the two removals have the rest in common.
+  Result<NodeRow> remove(Tx&, const Who&, const Chain&, NodeId parent, std::string_view name, bool dir);
+
+  // rename.cpp
+  Result<bool> within(Tx&, const Chain&, NodeId dir, NodeId ancestor);  ///< dir is `ancestor` or below it
+
+  // content.cpp
+  struct Budget { bool over = false; std::optional<Seq> stands_in; };
+  Result<Budget> budget(Tx&, const BranchState& own, const NodeRow&);
+
+  // changes.cpp
+  Result<ActorId> actor(Tx&, const Who&);
+  Result<void> record(Tx&, const Who&, const BranchState& own, Seq, Op, NodeId node, NodeId parent, std::string_view name, ByteView extra = {});
+
+  // pins.cpp
+  Result<int> choose_doomed(Tx&, int limit);
+  Result<int> collect_past(Tx&, int limit);
+  Result<void> refresh_pins(Tx&, BranchState&);
+  template <class T>
+  Result<void> sweep_tombstone(Tx&, const Chain&, BranchState&, const typename T::Key&);
+
+  struct PairHash {
+    std::size_t operator()(const std::pair<BranchId, NodeId>& p) const noexcept {
+      return std::hash<BranchId>{}(p.first) * 31 + std::hash<NodeId>{}(p.second);
+    }
+  };
+  struct Place {
+    BranchId branch;
+    NodeId parent;
+    std::int64_t cookie;
+    bool operator==(const Place&) const = default;
+  };
+  struct PlaceHash {
+    std::size_t operator()(const Place& p) const noexcept {
+      return static_cast<std::size_t>(p.cookie) ^ std::hash<NodeId>{}(p.parent) ^ std::hash<BranchId>{}(p.branch);
+    }
+  };
+  struct Left { NodeId line; TimeNs when; };
+  struct Published { Seq seq; TimeNs when; };
+  struct KnownActor { ActorId id; std::uint64_t mutation; };
+
+  Writer& writer_;
+  ContentStore& store_;
+  const Clock& clock_;
+  const Options options_;
+  Numbers seqs_, node_ids_;
+  std::optional<NameHash> names_;
+  std::unordered_map<BranchId, BranchState> branches_;
+  std::atomic<bool> closed_{false};
+  Recent<std::pair<BranchId, NodeId>, Published, PairHash> published_{4096};
+  Recent<std::pair<BranchId, NodeId>, TimeNs, PairHash> retained_{65536};
+  Recent<Place, Left, PlaceHash> left_{4096};
+  std::unordered_map<std::string, KnownActor> actors_;
+  Who last_who_;
+  KnownActor last_actor_{};
+  struct { BranchId branch; Seq seq; TimeNs when = 0; Stats stats; } counted_;
+};
+
+}  // namespace indra
