@@ -65,7 +65,7 @@ unmount_target() {
 finish() {
   local status=$?
   trap - EXIT INT TERM
-  [[ -z ${background_pid-} ]] || kill "$background_pid" 2>/dev/null || true
+  [[ -z ${background_pid-} ]] || kill -- "$background_pid" 2>/dev/null || true
   cd /
   for t in passthrough indrafs; do unmount_target "$t" 2>/dev/null || true; done
   if grep -q " $work/" /proc/self/mountinfo; then
@@ -98,7 +98,7 @@ describe_machine() {
   kernel=$(uname -r | cut -d- -f1)
   system=$(. /etc/os-release && echo "$PRETTY_NAME")
   echo "$(date -u +%F); $(nproc) x $model; $(awk '/MemTotal/{printf "%.0f GiB", $2 / 1048576}' /proc/meminfo); Linux $kernel; $system;"
-  echo "work directory on $(findmnt -nro FSTYPE,OPTIONS --target "$work" | tail -n 1); load before: $(cut -d' ' -f1-3 /proc/loadavg)."
+  echo "work directory on $(findmnt -nro FSTYPE --target "$work" | tail -n 1); load before: $(cut -d' ' -f1-3 /proc/loadavg)."
   if [[ -n $passthrough ]]; then echo "passthrough_hp options: \`${passthrough_options:-(its defaults)}\`."; fi
   if [[ -x $indrafs ]]; then echo "IndraFS: $("$indrafs" --version 2>/dev/null | head -n 1), options: \`${indrafs_options:-(its defaults)}\`."; fi
 }
