@@ -3,7 +3,7 @@
 function(indra_warnings target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion
     -Wshadow -Werror=unused-result
-    $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>)
+    $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety> $<$<BOOL:${INDRA_WERROR}>:-Werror>)
 endfunction()
 
 function(indra_module name)

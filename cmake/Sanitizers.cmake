@@ -6,3 +6,7 @@ if(INDRA_SANITIZE)
   endif()
   add_link_options(-fsanitize=${INDRA_SANITIZE})
 endif()
+# Coverage of the code below the fuzz targets, so that the fuzzer can steer.
+if(INDRA_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()

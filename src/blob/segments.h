@@ -41,7 +41,12 @@ class Segments {
 
   /// A run of extents that belong together: one file written in one go, or the shared stream of small ones.
   class Stream;
-  [[nodiscard]] std::unique_ptr<Stream> stream();
+  struct StreamEnd {
+    Segments* segments;
+    void operator()(Stream* s) const { segments->close(s); }
+  };
+  using StreamPtr = std::unique_ptr<Stream, StreamEnd>;
+  [[nodiscard]] StreamPtr stream();  ///< must go before the Segments
 
   /// Appends one extent (1..64 KiB). Buffered: readable at once, on the device after sync().
   [[nodiscard]] Result<Extent> append(Stream&, ByteView bytes);
@@ -62,6 +67,7 @@ class Segments {
   [[nodiscard]] Result<std::uint64_t> allocated() const;
 
  private:
+  void close(Stream*);
   struct Impl;
   explicit Segments(std::unique_ptr<Impl>);
   std::unique_ptr<Impl> impl_;
