@@ -167,4 +167,3 @@ BENCHMARK(BM_Snapshot)->ArgName("nodes")->Arg(1'000)->Arg(100'000)->Iterations(2
 }  // namespace
 }  // namespace indra
 
-BENCHMARK_MAIN();
