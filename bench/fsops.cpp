@@ -1,17 +1,19 @@
-// The micro loops of the end-to-end benchmarks: one program for all file systems, so that they run the same code.
-// Prints one line of JSON: {"op", "count", "jobs", "seconds", "per_second", "p50_us", "p99_us", "max_us", ...}.
+// The micro loops of the end-to-end benchmarks: one program for all file systems, so that they run the same
+// code. Prints one line of JSON: {"op", "count", "jobs", "seconds", "per_second", "p50_us", "p99_us",
+// "max_us", ...}.
 //
 //   fsops create DIR --count N --size B --jobs J       new files d<job>/f<i>: open, write, close
-//   fsops stat DIR --count N --files F                 stat of F existing files in turn (made by create, --jobs 1)
-//   fsops open-read-close DIR --count N --files F      open, read 4 KiB, close, likewise
-//   fsops absent DIR --count N                         stat of names that were never asked for and do not exist
-//   fsops overwrite FILE --count N --size B            pwrite of 4 KiB at random in a file of B bytes, fdatasync each
-//   fsops write FILE --size B                          1 MiB writes, then close
-//   fsops read FILE                                    1 MiB reads to the end
-//   fsops sqlite FILE --journal WAL|DELETE --count N   transactions of one row, synchronous=FULL
-//   fsops rename DIR --count N                         a directory of 2,000 files renamed back and forth
-//   fsops tree DIR --files N --size B --dirs D         makes N files, B bytes in all, the same ones each time
-// --rate R: at most R operations a second in each job (for latencies beside other work). --seconds S: stop then.
+//   fsops stat DIR --count N --files F                 stat of F existing files in turn (made by create,
+//   --jobs 1) fsops open-read-close DIR --count N --files F      open, read 4 KiB, close, likewise fsops
+//   absent DIR --count N                         stat of names that were never asked for and do not exist
+//   fsops overwrite FILE --count N --size B            pwrite of 4 KiB at random in a file of B bytes,
+//   fdatasync each fsops write FILE --size B                          1 MiB writes, then close fsops read
+//   FILE                                    1 MiB reads to the end fsops sqlite FILE --journal WAL|DELETE
+//   --count N   transactions of one row, synchronous=FULL fsops rename DIR --count N a directory of 2,000
+//   files renamed back and forth fsops tree DIR --files N --size B --dirs D         makes N files, B bytes in
+//   all, the same ones each time
+// --rate R: at most R operations a second in each job (for latencies beside other work). --seconds S: stop
+// then.
 #include <fcntl.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
@@ -107,8 +109,9 @@ Measured measure(const Arguments& a, const std::function<void(int job, std::int6
         const auto after = SteadyClock::now();
         mine.push_back(Micros(after - before).count());
         if (a.rate > 0) {
-          std::this_thread::sleep_until(start + std::chrono::duration_cast<SteadyClock::duration>(
-                                                    std::chrono::duration<double>(static_cast<double>(i + 1) / a.rate)));
+          std::this_thread::sleep_until(
+              start + std::chrono::duration_cast<SteadyClock::duration>(
+                          std::chrono::duration<double>(static_cast<double>(i + 1) / a.rate)));
         }
       }
     });
@@ -126,10 +129,11 @@ void report(const Arguments& a, Measured m, double bytes = 0) {
     if (m.micros.empty()) return 0.0;
     return m.micros[static_cast<std::size_t>(q * static_cast<double>(m.micros.size() - 1))];
   };
-  std::printf("{\"op\":\"%s\",\"count\":%zu,\"jobs\":%d,\"seconds\":%.6f,\"per_second\":%.1f,\"p50_us\":%.2f,"
-              "\"p99_us\":%.2f,\"max_us\":%.1f,\"mb_per_second\":%.1f}\n",
-              a.op.c_str(), m.micros.size(), a.jobs, m.seconds, static_cast<double>(m.micros.size()) / m.seconds,
-              at(0.5), at(0.99), at(1.0), bytes / m.seconds / 1e6);
+  std::printf(
+      "{\"op\":\"%s\",\"count\":%zu,\"jobs\":%d,\"seconds\":%.6f,\"per_second\":%.1f,\"p50_us\":%.2f,"
+      "\"p99_us\":%.2f,\"max_us\":%.1f,\"mb_per_second\":%.1f}\n",
+      a.op.c_str(), m.micros.size(), a.jobs, m.seconds, static_cast<double>(m.micros.size()) / m.seconds,
+      at(0.5), at(0.99), at(1.0), bytes / m.seconds / 1e6);
 }
 
 void create(const Arguments& a) {
@@ -193,7 +197,8 @@ void overwrite(const Arguments& a) {
   const auto data = noise(kBlock, static_cast<std::uint64_t>(::getpid()));
   std::mt19937_64 random{static_cast<std::uint64_t>(::getpid())};
   report(a, measure(a, [&](int, std::int64_t) {
-           const auto at = static_cast<off_t>(random() % static_cast<std::uint64_t>(a.size / kBlock)) * kBlock;
+           const auto at =
+               static_cast<off_t>(random() % static_cast<std::uint64_t>(a.size / kBlock)) * kBlock;
            if (::pwrite(fd, data.data(), kBlock, at) != kBlock || ::fdatasync(fd) != 0) die(a.path);
          }));
   ::close(fd);
@@ -206,9 +211,8 @@ void write_big(Arguments a) {
   const auto start = SteadyClock::now();
   const int fd = ::open(a.path.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0644);
   if (fd < 0) die(a.path);
-  Measured m = measure(a, [&](int, std::int64_t i) {
-    write_all(fd, data.data() + (i * 4099) % (1 << 20), 1 << 20, a.path);
-  });
+  Measured m = measure(
+      a, [&](int, std::int64_t i) { write_all(fd, data.data() + (i * 4099) % (1 << 20), 1 << 20, a.path); });
   if (::close(fd) != 0) die(a.path);
   m.seconds = std::chrono::duration<double>(SteadyClock::now() - start).count();
   report(a, std::move(m), static_cast<double>(a.count << 20));
@@ -221,9 +225,11 @@ void read_big(Arguments a) {
   std::vector<char> buffer(1 << 20);
   a.count = (st.st_size + (1 << 20) - 1) >> 20;
   a.jobs = 1;
-  report(a, measure(a, [&](int, std::int64_t) {
-           if (::read(fd, buffer.data(), buffer.size()) < 0) die(a.path);
-         }),
+  report(a,
+         measure(a,
+                 [&](int, std::int64_t) {
+                   if (::read(fd, buffer.data(), buffer.size()) < 0) die(a.path);
+                 }),
          static_cast<double>(st.st_size));
   ::close(fd);
 }
@@ -236,9 +242,12 @@ void sqlite(const Arguments& a) {
       std::exit(1);
     }
   };
-  const auto run = [&](const std::string& sql) { check(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr)); };
+  const auto run = [&](const std::string& sql) {
+    check(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr));
+  };
   check(sqlite3_open(a.path.c_str(), &db));
-  run("PRAGMA journal_mode=" + a.journal + "; PRAGMA synchronous=FULL;"
+  run("PRAGMA journal_mode=" + a.journal +
+      "; PRAGMA synchronous=FULL;"
       "CREATE TABLE IF NOT EXISTS t(k INTEGER PRIMARY KEY, v BLOB);");
   sqlite3_stmt* insert = nullptr;
   check(sqlite3_prepare_v2(db, "INSERT INTO t(v) VALUES(randomblob(100))", -1, &insert, nullptr));
@@ -261,7 +270,8 @@ void rename_dir(const Arguments& a) {
          }));
 }
 
-// Sizes as in source trees: many small files, few large ones (log-normal, scaled to the total). Text-like content.
+// Sizes as in source trees: many small files, few large ones (log-normal, scaled to the total). Text-like
+// content.
 void tree(const Arguments& a) {
   std::mt19937_64 random{42};
   std::normal_distribution<double> normal{0.0, 1.4};
@@ -282,7 +292,8 @@ void tree(const Arguments& a) {
   const auto start = SteadyClock::now();
   for (std::int64_t i = 0; i < a.files; ++i) {
     const double share = sizes[static_cast<std::size_t>(i)] / sum;
-    const auto size = std::min<std::size_t>(static_cast<std::size_t>(share * static_cast<double>(a.size)), 4u << 20);
+    const auto size =
+        std::min<std::size_t>(static_cast<std::size_t>(share * static_cast<double>(a.size)), 4u << 20);
     const auto at = random() % (words.size() - size);
     write_file(dirs[random() % dirs.size()] + "/file" + std::to_string(i) + ".txt", words.data() + at, size);
   }
@@ -294,21 +305,30 @@ void tree(const Arguments& a) {
 Arguments parse(int argc, char** argv) {
   Arguments a;
   if (argc < 3) {
-    std::fprintf(stderr, "usage: fsops OPERATION PATH [--count N] [--size B] [--jobs J] ... (see bench/fsops.cpp)\n");
+    std::fprintf(stderr,
+                 "usage: fsops OPERATION PATH [--count N] [--size B] [--jobs J] ... (see bench/fsops.cpp)\n");
     std::exit(2);
   }
   a.op = argv[1];
   a.path = argv[2];
   for (int i = 3; i + 1 < argc; i += 2) {
     const std::string name = argv[i], value = argv[i + 1];
-    if (name == "--count") a.count = std::stoll(value);
-    else if (name == "--size") a.size = std::stoll(value);
-    else if (name == "--files") a.files = std::stoll(value);
-    else if (name == "--dirs") a.dirs = std::stoll(value);
-    else if (name == "--jobs") a.jobs = std::stoi(value);
-    else if (name == "--rate") a.rate = std::stod(value);
-    else if (name == "--seconds") a.seconds = std::stod(value);
-    else if (name == "--journal") a.journal = value;
+    if (name == "--count")
+      a.count = std::stoll(value);
+    else if (name == "--size")
+      a.size = std::stoll(value);
+    else if (name == "--files")
+      a.files = std::stoll(value);
+    else if (name == "--dirs")
+      a.dirs = std::stoll(value);
+    else if (name == "--jobs")
+      a.jobs = std::stoi(value);
+    else if (name == "--rate")
+      a.rate = std::stod(value);
+    else if (name == "--seconds")
+      a.seconds = std::stod(value);
+    else if (name == "--journal")
+      a.journal = value;
     else {
       std::fprintf(stderr, "fsops: no option %s\n", name.c_str());
       std::exit(2);
@@ -322,10 +342,16 @@ Arguments parse(int argc, char** argv) {
 int main(int argc, char** argv) {
   const Arguments a = parse(argc, argv);
   const std::map<std::string, void (*)(const Arguments&)> operations{
-      {"create", create},   {"stat", stat_files}, {"open-read-close", open_read_close},
-      {"absent", absent},   {"overwrite", overwrite},
-      {"write", [](const Arguments& x) { write_big(x); }}, {"read", [](const Arguments& x) { read_big(x); }},
-      {"sqlite", sqlite},   {"rename", rename_dir}, {"tree", tree}};
+      {"create", create},
+      {"stat", stat_files},
+      {"open-read-close", open_read_close},
+      {"absent", absent},
+      {"overwrite", overwrite},
+      {"write", [](const Arguments& x) { write_big(x); }},
+      {"read", [](const Arguments& x) { read_big(x); }},
+      {"sqlite", sqlite},
+      {"rename", rename_dir},
+      {"tree", tree}};
   const auto it = operations.find(a.op);
   if (it == operations.end()) {
     std::fprintf(stderr, "fsops: no operation %s\n", a.op.c_str());

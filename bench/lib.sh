@@ -15,7 +15,7 @@ setup_work() {
   targets=(native)
   if [[ -n $passthrough ]]; then targets+=(passthrough); else
     echo "passthrough_hp: left out, no --passthrough BIN was given." >&2; fi
-  if [[ -x $indrafs ]]; then targets+=(indrafs); else echo "IndraFS: left out, there is no $indrafs." >&2; fi
+  if [[ -x $indrafs ]]; then targets+=(indrafs); else echo "IndraFS: left out, it is not built ($indrafs)." >&2; fi
   if [[ -n $only ]]; then
     local keep=() t
     for t in "${targets[@]}"; do [[ ,$only, == *,$t,* ]] && keep+=("$t"); done
@@ -36,7 +36,8 @@ mount_target() {
   case $1 in
     native) ;;
     passthrough)
-      ulimit -n "$(ulimit -Hn)"  # it holds a descriptor for each inode it knows
+      # It holds a descriptor for each inode it knows.
+      ulimit -n 1000000 2>/dev/null || ulimit -n "$(ulimit -Hn)"
       # shellcheck disable=SC2086
       "$passthrough" --foreground $passthrough_options "$work/pt-back" "$work/pt" >"$work/passthrough.log" 2>&1 &
       pt_pid=$!
@@ -65,7 +66,7 @@ unmount_target() {
 finish() {
   local status=$?
   trap - EXIT INT TERM
-  [[ -z ${background_pid-} ]] || kill "$background_pid" 2>/dev/null || true
+  [[ -z ${background_pid-} ]] || kill -- "$background_pid" 2>/dev/null || true
   cd /
   for t in passthrough indrafs; do unmount_target "$t" 2>/dev/null || true; done
   if grep -q " $work/" /proc/self/mountinfo; then
@@ -84,10 +85,10 @@ drop_caches() {
 
 field() { sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p"; }  # of fsops' output
 
-# Seconds that a command takes.
+# Seconds that a command takes; nothing when it fails.
 seconds() {
   local start=$EPOCHREALTIME
-  "$@" >/dev/null
+  "$@" >/dev/null || return 1
   local end=$EPOCHREALTIME
   awk -v a="$start" -v b="$end" 'BEGIN { printf "%.4f\n", b - a }'
 }
@@ -98,7 +99,7 @@ describe_machine() {
   kernel=$(uname -r | cut -d- -f1)
   system=$(. /etc/os-release && echo "$PRETTY_NAME")
   echo "$(date -u +%F); $(nproc) x $model; $(awk '/MemTotal/{printf "%.0f GiB", $2 / 1048576}' /proc/meminfo); Linux $kernel; $system;"
-  echo "work directory on $(findmnt -nro FSTYPE,OPTIONS --target "$work" | tail -n 1); load before: $(cut -d' ' -f1-3 /proc/loadavg)."
+  echo "work directory on $(findmnt -nro FSTYPE --target "$work" | tail -n 1); load before: $(cut -d' ' -f1-3 /proc/loadavg)."
   if [[ -n $passthrough ]]; then echo "passthrough_hp options: \`${passthrough_options:-(its defaults)}\`."; fi
   if [[ -x $indrafs ]]; then echo "IndraFS: $("$indrafs" --version 2>/dev/null | head -n 1), options: \`${indrafs_options:-(its defaults)}\`."; fi
 }

@@ -41,6 +41,9 @@ Result<bool> TreeImpl::removable(Tx& tx, const Chain& chain, BranchState& own, c
 template Result<bool> TreeImpl::removable<Edges>(Tx&, const Chain&, BranchState&, const Edges::Key&);
 template Result<bool> TreeImpl::removable<Nodes>(Tx&, const Chain&, BranchState&, const Nodes::Key&);
 template Result<bool> TreeImpl::removable<Xattrs>(Tx&, const Chain&, BranchState&, const Xattrs::Key&);
+template Result<void> TreeImpl::delete_own<Edges>(Tx&, BranchState&, const Edges::Key&);
+template Result<void> TreeImpl::delete_own<Nodes>(Tx&, BranchState&, const Nodes::Key&);
+template Result<void> TreeImpl::delete_own<Xattrs>(Tx&, BranchState&, const Xattrs::Key&);
 
 // Nodes ---------------------------------------------------------------------------------------------------------
 
