@@ -1,4 +1,4 @@
-// docs/formats/segments-v1.md, and C1x of docs/design/content.md.
+// C6..C9 of docs/design/content.md; docs/formats/segments-v1.md.
 #include "blob/segments.h"
 
 #include <gtest/gtest.h>
