@@ -204,7 +204,9 @@ Result<bool> Store::punch_slice() {
     if (bytes_->dirty()) INDRA_TRY(bytes_->sync());  // else a buffer would write them again
     INDRA_TRY(bytes_->free(never));
   }
+  std::uint64_t ticket = 0;
   INDRA_LET(const auto dead, writer_.read([&](Tx& tx) -> Result<std::vector<Extent>> {
+    ticket = next_ticket();
     std::vector<Extent> out;
     Statement q{tx, "SELECT segment, offset, length FROM dead_extents LIMIT ?1"};
     q.bind(1, std::int64_t{kExtentsAtOnce});
@@ -216,6 +218,8 @@ Result<bool> Store::punch_slice() {
   }));
   if (dead.empty()) return !never.empty();
   if (writer_.durable() < writer_.mutations()) INDRA_TRY(writer_.barrier());
+  // Between apply() and accept() readers still go by the old manifest: later, then (C32).
+  if (!accepted_below(ticket)) return !never.empty();
   INDRA_TRY(options_.faults.at("collect.punch"));
   INDRA_TRY(bytes_->free(dead));
   INDRA_TRY(writer_.mutate([&](Tx& tx) -> Result<void> {

@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/log.h"
+
+
 namespace indra::blob {
 namespace {
 
@@ -74,7 +77,10 @@ Result<std::size_t> ContentImpl::read(std::uint64_t at, MutableBytes out) const 
     const std::uint64_t before = accepted_;
     auto r = read_once(at, out);
     // What was looked at may have been replaced and freed meanwhile.
-    if (r || accepted_ == before || tries == 8) return r;
+    if (r) return r;
+    if (accepted_ != before && tries < 8) continue;
+    if (r.error().code == make_error_code(Errc::corrupt)) log::error("{}: these bytes cannot be read", r.error().text());
+    return r;
   }
 }
 

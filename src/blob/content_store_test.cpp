@@ -286,7 +286,10 @@ TEST(Content, GivenReadersAFolderAndAWriter_WhenAllRun_ThenEveryBlockIsAlwaysWho
       while (!stop) {
         const std::uint64_t first = rng() % (kBlocksInAll - 40);
         const auto n = c->read(first * kBlockSize, out);
-        if (!n || *n != out.size()) ++failed;
+        if (!n || *n != out.size()) {
+          ++failed;
+          ADD_FAILURE() << "read: " << (n ? "short" : n.error().text());
+        }
         for (std::size_t b = 0; n && b < 40; ++b)
           if (out[b * kBlockSize] != out[(b + 1) * kBlockSize - 1] || out[b * kBlockSize] == std::byte{0}) ++torn;
       }
@@ -294,7 +297,11 @@ TEST(Content, GivenReadersAFolderAndAWriter_WhenAllRun_ThenEveryBlockIsAlwaysWho
   threads.emplace_back([&] {
     while (!stop) {
       t.clock.advance(kSecond);
-      if (!t.store().work()) ++failed;
+      if (const auto w = t.store().work(); !w) {
+        ++failed;
+        ADD_FAILURE() << "work: " << w.error().text();
+        return;
+      }
     }
   });
   std::mt19937 rng{7};

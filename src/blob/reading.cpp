@@ -1,7 +1,6 @@
 // Verified reading, and hashes from chaining values.
 #include <algorithm>
 
-#include "base/log.h"
 #include "blob/internal/store.h"
 
 namespace indra::blob {
@@ -78,8 +77,7 @@ Result<void> Store::read_entry(const Entry& e, std::uint64_t index, std::uint32_
     if (options_.verify == Options::Verify::sample && sample.fetch_add(1, std::memory_order_relaxed) % 16 != 0) return {};
     const bool good = e.root ? std::ranges::equal(BlobHash::of(b).bytes(), e.cv.bytes) : chunk_cv(index, b) == e.cv;
     if (good) return {};
-    log::error("chunk {} at {}:{} does not match its hash: these {} bytes cannot be read", index, e.segment(), e.offset(), e.length);
-    return fail(Errc::corrupt, "chunk " + std::to_string(index));
+    return fail(Errc::corrupt, "chunk " + std::to_string(index) + " at " + std::to_string(e.segment()) + ":" + std::to_string(e.offset()));
   };
   if (at == 0 && n == e.length) {
     INDRA_TRY(bytes_->read(e.where, out.first(n)));

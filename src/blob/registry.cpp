@@ -75,15 +75,26 @@ std::unique_ptr<Busy> Store::try_busy(const StatePtr& state) {
 bool Store::begin_applying(BlobState& state) {
   const std::lock_guard lock{registry_};
   if (state.leases != 1) return false;
-  state.applying = true;
+  state.applying = ++tickets_;
+  applying_.insert(state.applying);
   return true;
 }
 void Store::done_applying(BlobState& state) {
   {
     const std::lock_guard lock{registry_};
-    state.applying = false;
+    applying_.erase(state.applying);
+    state.applying = 0;
   }
   changed_.notify_all();
+}
+
+std::uint64_t Store::next_ticket() {
+  const std::lock_guard lock{registry_};
+  return tickets_ + 1;
+}
+bool Store::accepted_below(std::uint64_t ticket) {
+  const std::lock_guard lock{registry_};
+  return applying_.empty() || *applying_.begin() >= ticket;
 }
 
 bool Store::begin_dying(BlobId id) {

@@ -44,7 +44,7 @@ struct BlobState {
   int leases = 0;         // who may read it: not collected, not changed in place by others
   int pins = 0;           // not collected
   bool busy = false;      // staged or folded by somebody
-  bool applying = false;  // changed in place in the transaction, not yet in memory
+  std::uint64_t applying = 0;  // changed in place in the transaction, not yet in memory: its ticket
 };
 using StatePtr = std::shared_ptr<BlobState>;
 
@@ -149,6 +149,10 @@ class Store final : public ContentStore {
   /// True when only `mine` leases it: from now on nobody opens it until done_applying().
   [[nodiscard]] bool begin_applying(BlobState&);
   void done_applying(BlobState&);
+  /// Everything applied in place so far has a ticket below this ...
+  [[nodiscard]] std::uint64_t next_ticket();
+  /// ... and nobody reads by what was there before it.
+  [[nodiscard]] bool accepted_below(std::uint64_t ticket);
   [[nodiscard]] bool begin_dying(BlobId);  ///< false: somebody uses it
   void done_dying(BlobId);
 
@@ -224,6 +228,8 @@ class Store final : public ContentStore {
   std::condition_variable changed_;
   std::unordered_map<BlobId, StatePtr> states_;
   std::set<BlobId> dying_;
+  std::uint64_t tickets_ = 0;
+  std::set<std::uint64_t> applying_;
 
   struct Patched { TimeNs last; std::uint64_t bytes; };
   Mutex patched_mutex_;
