@@ -9,7 +9,7 @@
 
 namespace indra {
 
-ViewImpl::ViewImpl(FileSystemImpl& fs, ViewSpec spec, std::shared_ptr<const BranchState> branch, Chain chain, FrontEnd* front)
+ViewImpl::ViewImpl(FileSystemImpl& fs, ViewSpec spec, std::shared_ptr<const BranchView> branch, Chain chain, FrontEnd* front)
     : fs_{fs},
       spec_{std::move(spec)},
       branch_{std::move(branch)},
