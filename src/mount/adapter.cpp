@@ -1,0 +1,478 @@
+#include "mount/adapter.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace indra {
+namespace {
+
+/// Names in branches/ and snapshots/ come and go without a word to us.
+constexpr TimeNs kListedTtl = kSecond;
+/// "." and ".." come first, under the positions 1 and 2; an entry's position is its cookie and 2.
+constexpr std::uint64_t kDots = 2;
+
+struct Listing {
+  std::vector<Layout::Fixed> items;
+};
+struct OpenText {
+  std::string text;
+};
+
+bool writes(int flags) { return (flags & O_ACCMODE) != O_RDONLY; }
+
+}  // namespace
+
+Adapter::Adapter(const MountOptions& options, Connection& connection)
+    : options_{options}, notifier_{connection, known_} {}
+
+Adapter::~Adapter() { stop(); }
+
+Result<void> Adapter::start(Views& views) {
+  INDRA_LET(layout_, Layout::make(options_, views, [this](Slot& s, const Change& c) { heard(s, c); }));
+  notifier_.start();
+  return {};
+}
+
+void Adapter::stop() {
+  notifier_.stop();
+  layout_.reset();
+}
+
+// --- coherence ---------------------------------------------------------------------------------------
+
+void Adapter::heard(Slot& s, const Change& c) {
+  const WireId node = c.node ? s.wire(c.node) : 0;
+  switch (c.kind) {
+    case Change::attributes:
+      counters_.bump(node);
+      if (known_.find(node) || s.is_root(node)) notifier_.attributes(node);
+      break;
+    case Change::data:
+      counters_.bump(node);
+      if (known_.find(node) || s.is_root(node)) notifier_.data(node);
+      break;
+    case Change::entry: {
+      const WireId parent = s.wire(c.parent);
+      counters_.bump(parent);
+      if (node != 0) counters_.bump(node);
+      // Who does not hold the directory holds no name in it.
+      if (known_.find(parent) || s.is_root(parent)) notifier_.entry(parent, c.name, node);
+      else if (node != 0 && known_.find(node)) notifier_.attributes(node);
+      break;
+    }
+  }
+}
+
+void Adapter::sent(const Call& c) {
+  if (c.cached_entry && (c.entry.moved() || c.attr.moved())) {
+    notifier_.entry(c.parent, c.name, c.node);
+    if (c.node != 0) notifier_.data(c.node);
+  } else if (c.cached_attr && c.attr.moved()) {
+    notifier_.data(c.node);
+  }
+  if (c.cached_list && c.entry.moved()) notifier_.entry(c.node, "\x01", 0);
+}
+
+void Adapter::sent_item(const Call& c, WireId parent, std::string_view name, WireId id) {
+  if (!c.entry.moved() && !c.attr.moved()) return;
+  notifier_.entry(parent, name, id);
+  if (id != 0) notifier_.data(id);
+}
+
+void Adapter::undo(WireId entry) {
+  if (entry != 0) forget(entry, 1);
+}
+
+Entry Adapter::entry_of(Call& c, Slot& s, WireId parent, std::string_view name, const Attr& attr) {
+  Entry e;
+  e.id = s.wire(attr.node);
+  e.generation = s.index() == 0 ? 0 : s.generation();
+  e.attr = attr;
+  known_.add(e.id, parent, S_ISDIR(attr.mode));
+  layout_->hold(s);
+  e.entry_ttl = c.entry.moved() ? 0 : options_.entry_timeout;
+  e.attr_ttl = c.attr.moved() ? 0 : options_.attr_timeout;
+  c.cached_entry = e.entry_ttl != 0;
+  c.cached_attr = e.attr_ttl != 0;
+  c.node = e.id;
+  c.parent = parent;
+  c.name = name;
+  return e;
+}
+
+// --- names -------------------------------------------------------------------------------------------
+
+Result<Entry> Adapter::lookup(Call& c, WireId parent, std::string_view name) {
+  c.entry.take(counters_.of(parent));
+  c.attr.take(counters_.any());  // which node it will be is not known yet
+  if (Slot* s = slot(parent)) [[likely]] {
+    auto attr = s->view().lookup(s->node(parent), name);
+    if (attr) return entry_of(c, *s, parent, name, *attr);
+    if (to_errno(attr.error()) != ENOENT) return fail(std::move(attr).error());
+    Entry absent;
+    absent.entry_ttl = c.entry.moved() ? 0 : options_.entry_timeout;
+    c.cached_entry = absent.entry_ttl != 0;
+    c.parent = parent;
+    c.name = name;
+    c.attr.counter = nullptr;  // an absent name has no attributes
+    return absent;
+  }
+  INDRA_LET(const Layout::Found found, layout_->find(parent, name));
+  Entry e;
+  e.id = found.id;
+  if (found.slot != nullptr) {
+    Slot& s = *found.slot;  // held for us when it is not the mounted one
+    auto attr = s.view().getattr(s.node(e.id));
+    if (!attr) {
+      layout_->let_go(s);
+      return fail(std::move(attr).error());
+    }
+    e.attr = *attr;
+    e.generation = s.index() == 0 ? 0 : s.generation();
+    e.entry_ttl = s.index() == 0 ? options_.entry_timeout : kListedTtl;
+    e.attr_ttl = c.attr.moved() ? 0 : options_.attr_timeout;
+    c.cached_attr = e.attr_ttl != 0;
+    c.node = e.id;
+  } else {
+    INDRA_LET(e.attr, layout_->fixed_attr(e.id));
+    const bool text = S_ISREG(e.attr.mode);
+    e.entry_ttl = options_.entry_timeout;
+    e.attr_ttl = text ? 0 : options_.attr_timeout;
+  }
+  known_.add(e.id, parent, S_ISDIR(e.attr.mode));
+  return e;
+}
+
+void Adapter::forget(WireId id, std::uint64_t n) {
+  known_.forget(id, n);
+  Slot* s = slot(id);
+  if (s == nullptr) return;
+  if (!s->is_root(id)) s->view().forget(s->node(id), n);
+  layout_->let_go(*s, n);
+}
+
+template <class Make>
+Result<Entry> Adapter::make(Call& c, WireId parent, std::string_view name, Make&& what) {
+  Slot* s = slot(parent);
+  if (s == nullptr) return fail(layout_->refuse(parent, name));
+  c.entry.take(counters_.of(parent));
+  c.attr.take(counters_.any());
+  INDRA_LET(const Attr attr, what(*s));
+  return entry_of(c, *s, parent, name, attr);
+}
+
+Result<Entry> Adapter::mknod(Call& c, WireId parent, std::string_view name, std::uint32_t mode, std::uint64_t rdev) {
+  return make(c, parent, name, [&](Slot& s) { return s.view().mknod(c.caller, s.node(parent), name, mode, rdev); });
+}
+Result<Entry> Adapter::mkdir(Call& c, WireId parent, std::string_view name, std::uint32_t mode) {
+  return make(c, parent, name, [&](Slot& s) { return s.view().mkdir(c.caller, s.node(parent), name, mode); });
+}
+Result<Entry> Adapter::symlink(Call& c, WireId parent, std::string_view name, std::string_view target) {
+  return make(c, parent, name, [&](Slot& s) { return s.view().symlink(c.caller, s.node(parent), name, target); });
+}
+Result<Entry> Adapter::link(Call& c, WireId node, WireId parent, std::string_view name) {
+  if (slot(node) != slot(parent)) return fail(EXDEV);
+  return make(c, parent, name, [&](Slot& s) -> Result<Attr> {
+    if (s.is_root(node)) return fail(EPERM);
+    return s.view().link(c.caller, s.node(node), s.node(parent), name);
+  });
+}
+
+Result<void> Adapter::unlink(Call& c, WireId parent, std::string_view name) {
+  Slot* s = slot(parent);
+  if (s == nullptr) return fail(layout_->refuse(parent, name));
+  return s->view().unlink(c.caller, s->node(parent), name);
+}
+Result<void> Adapter::rmdir(Call& c, WireId parent, std::string_view name) {
+  Slot* s = slot(parent);
+  if (s == nullptr) return fail(layout_->refuse(parent, name));
+  return s->view().rmdir(c.caller, s->node(parent), name);
+}
+Result<void> Adapter::rename(Call& c, WireId from_parent, std::string_view from, WireId to_parent, std::string_view to, unsigned flags) {
+  Slot* s = slot(from_parent);
+  if (s == nullptr) return fail(layout_->refuse(from_parent, from));
+  if (slot(to_parent) == nullptr) return fail(layout_->refuse(to_parent, to));
+  if (slot(to_parent) != s) return fail(EXDEV);
+  return s->view().rename(c.caller, s->node(from_parent), from, s->node(to_parent), to, flags);
+}
+
+// --- attributes --------------------------------------------------------------------------------------
+
+Result<AttrReply> Adapter::getattr(Call& c, WireId id) {
+  AttrReply r;
+  r.id = id;
+  if (Slot* s = slot(id)) [[likely]] {
+    c.attr.take(counters_.of(id));
+    INDRA_LET(r.attr, s->view().getattr(s->node(id)));
+    r.ttl = c.attr.moved() ? 0 : options_.attr_timeout;
+    c.cached_attr = r.ttl != 0;
+    c.node = id;
+    return r;
+  }
+  INDRA_LET(r.attr, layout_->fixed_attr(id));
+  r.ttl = S_ISREG(r.attr.mode) ? 0 : options_.attr_timeout;
+  return r;
+}
+
+Result<AttrReply> Adapter::setattr(Call& c, WireId id, SetAttrRequest request) {
+  Slot* s = slot(id);
+  if (s == nullptr) return fail(EPERM);
+  const TimeNs now = request.atime_now || request.mtime_now ? system_clock().now() : 0;
+  if (request.atime_now) request.set.atime = now;
+  if (request.mtime_now) request.set.mtime = now;
+  c.attr.take(counters_.of(id));
+  AttrReply r;
+  r.id = id;
+  INDRA_LET(r.attr, s->view().setattr(c.caller, s->node(id), request.set));
+  r.ttl = c.attr.moved() ? 0 : options_.attr_timeout;
+  c.cached_attr = r.ttl != 0;
+  c.node = id;
+  return r;
+}
+
+Result<std::string> Adapter::readlink(Call& c, WireId id) {
+  Slot* s = slot(id);
+  if (s != nullptr) {
+    c.attr.take(counters_.of(id));
+    c.cached_attr = true;
+    c.node = id;
+    return s->view().readlink(s->node(id));
+  }
+  if (id == fixed_id::here) return std::string{"../vault"};
+  return fail(EINVAL);
+}
+
+// --- files -------------------------------------------------------------------------------------------
+
+OpenReply Adapter::opened(const Slot& s, Handle h, int flags, bool created) const {
+  OpenReply r;
+  r.handle = h;
+  r.keep_cache = true;
+  // With locks of ours a close must reach us even so: it ends the caller's POSIX locks.
+  r.no_flush = !writes(flags) && options_.locks == LockMode::kernel;
+  r.direct_io = writes(flags) && (s.view().shared() || (created && options_.direct_create &&
+                                                        (flags & O_ACCMODE) == O_WRONLY));
+  r.parallel_writes = r.direct_io;
+  return r;
+}
+
+Result<OpenReply> Adapter::open(Call& c, WireId id, int flags, bool kill_suid_sgid) {
+  Slot* s = slot(id);
+  if (s == nullptr) {
+    if (writes(flags)) return fail(EACCES);
+    INDRA_LET(std::string text, layout_->content(id));
+    OpenReply r;
+    r.handle = reinterpret_cast<std::uintptr_t>(new OpenText{std::move(text)});
+    r.direct_io = r.no_flush = true;
+    return r;
+  }
+  INDRA_LET(const Handle h, s->view().open(c.caller, s->node(id), flags));
+  layout_->hold(*s);
+  if (kill_suid_sgid) {  // only with O_TRUNC
+    SetAttr kill;
+    kill.kill_suid_sgid = true;
+    if (auto done = s->view().setattr(c.caller, s->node(id), kill); !done) {
+      release(id, h);
+      return fail(std::move(done).error());
+    }
+  }
+  return opened(*s, h, flags, false);
+}
+
+Result<Adapter::Created> Adapter::create(Call& c, WireId parent, std::string_view name, std::uint32_t mode, int flags) {
+  Slot* s = slot(parent);
+  if (s == nullptr) return fail(layout_->refuse(parent, name));
+  c.entry.take(counters_.of(parent));
+  c.attr.take(counters_.any());
+  auto made = s->view().create(c.caller, s->node(parent), name, mode, flags);
+  Attr attr;
+  Handle handle = 0;
+  if (made) {
+    attr = made->attr;
+    handle = made->handle;
+  } else {
+    if (to_errno(made.error()) != EEXIST || (flags & O_EXCL) != 0) return fail(std::move(made).error());
+    // The kernel believed in its cached "no such name", or somebody was faster: O_CREAT opens what is there.
+    INDRA_LET(attr, s->view().lookup(s->node(parent), name));
+    auto h = S_ISREG(attr.mode) ? s->view().open(c.caller, attr.node, flags)
+                                : Result<Handle>{fail(ESTALE)};  // the kernel looks again
+    if (!h) {
+      s->view().forget(attr.node, 1);
+      return fail(std::move(h).error());
+    }
+    handle = *h;
+  }
+  Created r;
+  r.entry = entry_of(c, *s, parent, name, attr);
+  r.open = opened(*s, handle, flags, true);
+  layout_->hold(*s);
+  return r;
+}
+
+Result<Adapter::Created> Adapter::tmpfile(Call& c, WireId parent, std::uint32_t mode, int flags) {
+  Slot* s = slot(parent);
+  if (s == nullptr) return fail(EPERM);
+  c.attr.take(counters_.any());
+  INDRA_LET(const Opened made, s->view().tmpfile(c.caller, s->node(parent), mode, flags));
+  Created r;
+  r.entry = entry_of(c, *s, 0, {}, made.attr);
+  c.cached_entry = false;
+  r.open = opened(*s, made.handle, flags, true);
+  layout_->hold(*s);
+  return r;
+}
+
+Result<ByteView> Adapter::read(Call&, WireId id, Handle h, std::uint64_t at, MutableBytes space) {
+  if (Slot* s = slot(id)) [[likely]] {
+    INDRA_LET(const std::size_t n, s->view().read(h, at, space));
+    return ByteView{space.first(n)};
+  }
+  const ByteView text = as_view(reinterpret_cast<const OpenText*>(h)->text);
+  if (at >= text.size()) return ByteView{};
+  return text.subspan(at, std::min(space.size(), text.size() - at));
+}
+
+Result<void> Adapter::write(Call& c, WireId id, Handle h, std::uint64_t at, ByteView bytes, bool from_page_cache, bool kill_suid_sgid) {
+  Slot* s = slot(id);
+  if (s == nullptr) return fail(EBADF);
+  return s->view().write(c.caller, h, at, bytes, from_page_cache, kill_suid_sgid);
+}
+
+Result<void> Adapter::flush(Call& c, WireId id, Handle h) {
+  Slot* s = slot(id);
+  return s == nullptr ? Result<void>{} : s->view().flush(c.caller, h);
+}
+
+void Adapter::release(WireId id, Handle h) {
+  if (Slot* s = slot(id)) {
+    s->view().release(h);
+    layout_->let_go(*s);
+  } else {
+    delete reinterpret_cast<OpenText*>(h);
+  }
+}
+
+Result<void> Adapter::fsync(Call& c, WireId id, Handle h, bool data_only) {
+  Slot* s = slot(id);
+  return s == nullptr ? Result<void>{} : s->view().fsync(c.caller, h, data_only);
+}
+
+Result<void> Adapter::fallocate(Call& c, WireId id, Handle h, int mode, std::uint64_t at, std::uint64_t n) {
+  Slot* s = slot(id);
+  if (s == nullptr) return fail(EBADF);
+  return s->view().fallocate(c.caller, h, mode, at, n);
+}
+
+Result<std::uint64_t> Adapter::lseek(Call&, WireId id, Handle h, std::uint64_t at, int whence) {
+  Slot* s = slot(id);
+  if (s == nullptr) return fail(EINVAL);
+  return s->view().lseek(h, at, whence);
+}
+
+Result<std::uint64_t> Adapter::copy_file_range(Call& c, WireId id, Handle h, std::uint64_t at, WireId to, Handle to_handle, std::uint64_t to_at, std::uint64_t n) {
+  Slot* s = slot(id);
+  if (s == nullptr || slot(to) != s) return fail(EXDEV);  // the kernel then copies by reading and writing
+  return s->view().copy_file_range(c.caller, h, at, to_handle, to_at, n);
+}
+
+// --- directories -------------------------------------------------------------------------------------
+
+Result<OpenReply> Adapter::opendir(Call&, WireId id) {
+  OpenReply r;
+  if (Slot* s = slot(id)) [[likely]] {
+    INDRA_LET(r.handle, s->view().opendir(s->node(id)));
+    layout_->hold(*s);
+    r.keep_cache = r.cache_dir = true;
+    return r;
+  }
+  if (!Layout::is_directory(id)) return fail(ENOTDIR);
+  r.handle = reinterpret_cast<std::uintptr_t>(new Listing{layout_->list(id)});
+  return r;
+}
+
+Result<void> Adapter::readdir(Call& c, WireId id, Handle h, std::uint64_t from, bool plus, const ListSink& sink) {
+  c.entry.take(counters_.of(id));
+  c.attr.take(counters_.any());
+  c.node = id;
+  if (from < 1 && !sink({".", id, S_IFDIR, 1, nullptr})) return {};
+  if (from < 2 && !sink({"..", known_.find(id).value_or(KnownNodes::Known{id, true}).parent, S_IFDIR, 2, nullptr}))
+    return {};
+  const std::uint64_t cookie = from < kDots ? 0 : from - kDots;
+  Slot* s = slot(id);
+  if (s == nullptr) {
+    const auto& items = reinterpret_cast<const Listing*>(h)->items;
+    for (std::size_t i = cookie; i < items.size(); ++i)
+      if (!sink({items[i].name, items[i].id, items[i].mode, i + 1 + kDots, nullptr})) break;
+    return {};
+  }
+  c.cached_list = true;
+  struct State {
+    Adapter& self;
+    Call& c;
+    Slot& s;
+    WireId dir;
+    const ListSink& sink;
+  } state{*this, c, *s, id, sink};
+  return s->view().readdir(h, cookie, plus, [&state](const DirEntry& d) {
+    ListItem item{d.name, state.s.wire(d.node), d.mode, d.cookie + kDots, nullptr};
+    if (d.attr == nullptr) return state.sink(item);
+    Adapter& self = state.self;
+    Entry e;
+    e.id = item.id;
+    e.generation = state.s.index() == 0 ? 0 : state.s.generation();
+    e.attr = *d.attr;
+    e.entry_ttl = state.c.entry.moved() ? 0 : self.options_.entry_timeout;
+    e.attr_ttl = state.c.attr.moved() ? 0 : self.options_.attr_timeout;
+    item.entry = &e;
+    if (!state.sink(item)) return false;
+    self.known_.add(e.id, state.dir, S_ISDIR(e.attr.mode));
+    self.layout_->hold(state.s);
+    return true;
+  });
+}
+
+void Adapter::releasedir(WireId id, Handle h) {
+  if (Slot* s = slot(id)) {
+    s->view().releasedir(h);
+    layout_->let_go(*s);
+  } else {
+    delete reinterpret_cast<Listing*>(h);
+  }
+}
+
+Result<void> Adapter::sync(Call&, WireId id) {
+  Slot* s = slot(id);
+  return (s == nullptr ? layout_->mounted() : *s).view().sync();
+}
+Result<FsStat> Adapter::statfs(Call&, WireId id) {
+  Slot* s = slot(id);
+  return (s == nullptr ? layout_->mounted() : *s).view().statfs();
+}
+
+// --- extended attributes -----------------------------------------------------------------------------
+
+Result<void> Adapter::setxattr(Call& c, WireId id, std::string_view name, ByteView value, int flags) {
+  Slot* s = slot(id);
+  if (s == nullptr) return fail(EPERM);
+  return s->view().setxattr(c.caller, s->node(id), name, value, flags);
+}
+Result<Bytes> Adapter::getxattr(Call&, WireId id, std::string_view name) {
+  Slot* s = slot(id);
+  if (s == nullptr) return fail(ENODATA);
+  return s->view().getxattr(s->node(id), name);
+}
+Result<std::vector<std::string>> Adapter::listxattr(Call&, WireId id) {
+  Slot* s = slot(id);
+  if (s == nullptr) return std::vector<std::string>{};
+  return s->view().listxattr(s->node(id));
+}
+Result<void> Adapter::removexattr(Call& c, WireId id, std::string_view name) {
+  Slot* s = slot(id);
+  if (s == nullptr) return fail(EPERM);
+  return s->view().removexattr(c.caller, s->node(id), name);
+}
+
+}  // namespace indra

@@ -1,0 +1,59 @@
+// The wire: decodes a request, calls the adapter, encodes and sends the answer.
+//
+// Threads:  handle() may be called from any thread, each with a buffer of its own.
+// Errors:   this is the one place that turns an Error or an exception into an errno on the wire.
+#pragma once
+#include <array>
+#include <atomic>
+
+#include "mount/adapter.h"
+#include "mount/internal/wire.h"
+#include "mount/transport.h"
+
+namespace indra {
+
+/// Requests by opcode, and what became of them.
+struct Counters {
+  std::array<std::atomic<std::uint64_t>, wire::kOpCount> requests{};
+  std::atomic<std::uint64_t> errors{0}, exceptions{0}, undelivered{0};
+};
+[[nodiscard]] std::string_view opcode_name(std::uint32_t opcode) noexcept;
+
+class Dispatcher {
+ public:
+  Dispatcher(Connection& connection, Adapter& adapter) : connection_{connection}, adapter_{adapter} {}
+  void handle(Buffer& buffer, std::size_t size);
+  /// Whether the request in `buffer` is of a kind that may wait for a disk.
+  [[nodiscard]] static bool slow(Buffer& buffer) noexcept;
+  [[nodiscard]] const Counters& counters() const noexcept { return counters_; }
+
+ private:
+  struct Request;
+  void run(Request&);
+  void lookup(Request&);
+  void forget(Request&);
+  void attributes(Request&);
+  void setattr(Request&);
+  void statx(Request&);
+  void make(Request&);
+  void rename(Request&);
+  void open(Request&);
+  void create(Request&);
+  void read(Request&);
+  void list(Request&);
+  void xattr(Request&);
+  void data(Request&);
+
+  int ok(Request&, std::span<const iovec> body = {});
+  void error(Request&, int);
+  void send_entry(Request&, const Entry&);
+  void send_attr(Request&, const AttrReply&);
+  void send_open(Request&, const OpenReply&);
+  void answer(Request& r, const Result<void>& done);
+
+  Connection& connection_;
+  Adapter& adapter_;
+  Counters counters_;
+};
+
+}  // namespace indra

@@ -1,0 +1,89 @@
+#include "mount/mount.h"
+
+#include <mutex>
+
+#include "base/log.h"
+#include "mount/adapter.h"
+#include "mount/internal/dispatch.h"
+#include "mount/internal/loop.h"
+#include "mount/transport.h"
+
+namespace indra {
+
+struct Mount::Impl {
+  Impl(MountOptions o, std::unique_ptr<Connection> c)
+      : options{std::move(o)}, connection{std::move(c)}, adapter{options, *connection}, dispatcher{*connection, adapter}, loop{*connection, dispatcher, options} {}
+
+  const MountOptions options;
+  std::unique_ptr<Connection> connection;
+  Adapter adapter;
+  Dispatcher dispatcher;
+  Loop loop;
+  std::function<void()> ended;
+  std::thread keeper;  // waits for the end
+  std::mutex mutex;
+  std::condition_variable over_cv;
+  bool over = false;
+};
+
+Result<std::unique_ptr<Mount>> Mount::start(MountOptions options, Views& views, std::function<void()> ended) {
+  INDRA_LET(auto connection, Connection::mount(options));
+  auto impl = std::make_unique<Impl>(std::move(options), std::move(connection));
+  INDRA_TRY(impl->adapter.start(views));
+  impl->ended = std::move(ended);
+  impl->loop.start();
+  Impl* i = impl.get();
+  impl->keeper = std::thread{[i] {
+    i->loop.join();
+    i->adapter.stop();  // closes every view: what was written is published by now
+    {
+      const std::lock_guard lock{i->mutex};
+      i->over = true;
+    }
+    i->over_cv.notify_all();
+    if (i->ended) i->ended();
+  }};
+  return std::unique_ptr<Mount>{new Mount{std::move(impl)}};
+}
+
+Mount::Mount(std::unique_ptr<Impl> impl) : impl_{std::move(impl)} {}
+
+Mount::~Mount() {
+  if (running())
+    if (auto r = stop(true); !r) log::error("unmounting {}: {}", impl_->options.mountpoint, r.error().text());
+  if (impl_->keeper.joinable()) impl_->keeper.join();
+}
+
+Result<void> Mount::stop(bool lazy) {
+  if (!running()) return {};
+  INDRA_TRY(impl_->connection->unmount(lazy));
+  wait();
+  return {};
+}
+
+bool Mount::running() const {
+  const std::lock_guard lock{impl_->mutex};
+  return !impl_->over;
+}
+
+void Mount::wait() {
+  std::unique_lock lock{impl_->mutex};
+  impl_->over_cv.wait(lock, [&] { return impl_->over; });
+}
+
+const MountOptions& Mount::options() const { return impl_->options; }
+
+Mount::Figures Mount::figures() const {
+  Figures f;
+  f.known_nodes = impl_->adapter.known();
+  f.notifications = impl_->adapter.notifier().sent();
+  const Counters& c = impl_->dispatcher.counters();
+  f.errors = c.errors;
+  f.exceptions = c.exceptions;
+  f.workers = impl_->loop.workers();
+  for (std::uint32_t op = 0; op < c.requests.size(); ++op)
+    if (const std::uint64_t n = c.requests[op]; n != 0) f.requests.emplace_back(opcode_name(op), n);
+  return f;
+}
+
+}  // namespace indra

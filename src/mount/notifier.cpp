@@ -1,0 +1,110 @@
+#include "mount/internal/notifier.h"
+
+#include <cerrno>
+
+#include "base/log.h"
+
+namespace indra {
+
+void Notifier::start() {
+  thread_ = std::thread{[this] { run(); }};
+}
+
+void Notifier::stop() {
+  {
+    const MutexLock lock{mutex_};
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+std::size_t Notifier::waiting() const {
+  const MutexLock lock{mutex_};
+  return items_.size();
+}
+
+void Notifier::push(Item item) {
+  bool overflowed = false;
+  {
+    const MutexLock lock{mutex_};
+    if (stopping_ || everything_) return;  // what waits covers it
+    if (items_.size() >= limit_) {
+      items_.clear();
+      everything_ = overflowed = true;
+      overflows_.fetch_add(1, std::memory_order_relaxed);
+    } else {
+      items_.push_back(std::move(item));
+    }
+  }
+  if (overflowed) log::warn("more than {} changes wait to be told to the kernel: dropping its caches", limit_);
+  wake_.notify_one();
+}
+
+void Notifier::run() INDRA_NO_ANALYSIS {
+  for (;;) {
+    Item item{};
+    bool everything = false;
+    {
+      mutex_.lock();
+      while (!stopping_ && !everything_ && items_.empty()) wake_.wait(mutex_);
+      if (stopping_) {
+        mutex_.unlock();
+        return;
+      }
+      everything = everything_;
+      everything_ = false;
+      if (!everything) {
+        item = std::move(items_.front());
+        items_.pop_front();
+      }
+      mutex_.unlock();
+    }
+    if (everything) {
+      tell_everything();
+    } else {
+      tell(item);
+    }
+  }
+}
+
+void Notifier::tell(const Item& item) {
+  switch (item.kind) {
+    case Item::attributes: tell_inode(item.node, false); break;
+    case Item::data: tell_inode(item.node, true); break;
+    case Item::entry: {
+      // Entry first: it waits for lookups and readdirs of the directory that are under way, so what they
+      // bring is dropped by what follows.
+      const auto what = item.node != 0 ? known_.find(item.node) : std::nullopt;
+      (void)connection_.notify_entry(item.parent, item.name, what && what->directory);
+      sent_.fetch_add(1, std::memory_order_relaxed);
+      tell_inode(item.parent, true);  // the cached listing
+      if (what) tell_inode(item.node, false);
+      break;
+    }
+  }
+}
+
+void Notifier::tell_inode(std::uint64_t node, bool data) {
+  sent_.fetch_add(1, std::memory_order_relaxed);
+  const std::int64_t from = data ? 0 : -1;
+  if (connection_.notify_inode(node, from) != ENOENT) return;
+  // The kernel does not hold it, yet has a reference: the reply that introduces it is still being taken in,
+  // under its directory's lock. An entry notification waits for that lock, whatever its name.
+  const auto known = known_.find(node);
+  if (!known || known->parent == 0) return;
+  (void)connection_.notify_entry(known->parent, "\x01", true);
+  (void)connection_.notify_inode(node, from);
+}
+
+void Notifier::tell_everything() {
+  if (const int e = connection_.notify_all_entries(); e != 0)
+    log::warn("this kernel cannot drop all names at once (errno {}); names changed elsewhere may show late", e);
+  for (const std::uint64_t node : known_.all()) {
+    if (connection_.ended()) return;
+    sent_.fetch_add(1, std::memory_order_relaxed);
+    (void)connection_.notify_inode(node, 0);
+  }
+}
+
+}  // namespace indra
