@@ -19,7 +19,7 @@ Result<MountOptions> mount_options(const Json& r) {
   o.allow_other = bool_field(r, "allow_other");
   o.auto_unmount = bool_field(r, "auto_unmount");
   o.nonempty = bool_field(r, "nonempty");
-  o.fsname = name_field(r, "fsname").value_or("indrafs");
+  o.fsname = name_field(r, "fsname").value_or("");
   const std::string layout = text_field(r, "layout", "vault"), locks = text_field(r, "locks", "kernel");
   if (layout != "vault" && layout != "plain") return fail(EINVAL, "layout " + layout);
   if (locks != "kernel" && locks != "daemon") return fail(EINVAL, "locks " + locks);
@@ -60,6 +60,10 @@ Result<Json> Mounts::mount(const Json& request) {
     if (s.player != player) return fail(EPERM, "the vault is player " + s.player + "'s, not " + player + "'s");
   }
   o.files = virtual_files(fs_);
+  if (o.fsname.empty()) {
+    INDRA_LET(const auto s, fs_.status());
+    o.fsname = s.dir;  // so that a path in the mount leads back to the vault
+  }
   One* one = nullptr;
   {
     const std::lock_guard lock{mutex_};
