@@ -34,7 +34,7 @@ for target in "${targets[@]}"; do mount_target "$target"; done
 
 # Work that goes on until it is killed.
 busy_idle() { sleep 1000; }
-busy_import() { local i; for ((i = 0; ; i++)); do cp -r "$work/tree" "$2/import-$i"; done; }
+busy_import() { local i; for ((i = 0; ; i++)); do cp -r "$work/tree" "$2/import-$i"; rm -rf "$2/import-$((i - 1))"; done; }
 busy_checkpoint() {
   # Small fsynced changes fill the WAL; `indrafs sync` and the checkpointer empty it. Elsewhere: the same fsyncs.
   local i
@@ -58,7 +58,9 @@ for target in "${targets[@]}"; do
   for situation in idle import checkpoint delete; do
     if [[ $situation == delete ]]; then
       rm -rf "$dir"/import-* "$dir"/wal-*
-      for i in 1 2 3 4; do cp -r "$work/tree" "$dir/doomed-$i"; done
+      # passthrough_hp holds a descriptor for each file: one tree is what it can bear
+      for i in 1 2 3 4; do [[ $target == passthrough && $i != 1 ]] || cp -r "$work/tree" "$dir/doomed-$i"; done
+      drop_caches
     fi
     sync
     sleep 2

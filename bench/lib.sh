@@ -15,7 +15,7 @@ setup_work() {
   targets=(native)
   if [[ -n $passthrough ]]; then targets+=(passthrough); else
     echo "passthrough_hp: left out, no --passthrough BIN was given." >&2; fi
-  if [[ -x $indrafs ]]; then targets+=(indrafs); else echo "IndraFS: left out, there is no $indrafs." >&2; fi
+  if [[ -x $indrafs ]]; then targets+=(indrafs); else echo "IndraFS: left out, it is not built ($indrafs)." >&2; fi
   if [[ -n $only ]]; then
     local keep=() t
     for t in "${targets[@]}"; do [[ ,$only, == *,$t,* ]] && keep+=("$t"); done
@@ -36,7 +36,8 @@ mount_target() {
   case $1 in
     native) ;;
     passthrough)
-      ulimit -n "$(ulimit -Hn)"  # it holds a descriptor for each inode it knows
+      # It holds a descriptor for each inode it knows.
+      ulimit -n 1000000 2>/dev/null || ulimit -n "$(ulimit -Hn)"
       # shellcheck disable=SC2086
       "$passthrough" --foreground $passthrough_options "$work/pt-back" "$work/pt" >"$work/passthrough.log" 2>&1 &
       pt_pid=$!
@@ -84,10 +85,10 @@ drop_caches() {
 
 field() { sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p"; }  # of fsops' output
 
-# Seconds that a command takes.
+# Seconds that a command takes; nothing when it fails.
 seconds() {
   local start=$EPOCHREALTIME
-  "$@" >/dev/null
+  "$@" >/dev/null || return 1
   local end=$EPOCHREALTIME
   awk -v a="$start" -v b="$end" 'BEGIN { printf "%.4f\n", b - a }'
 }

@@ -5,6 +5,8 @@
 
 #include <cerrno>
 
+#include "db/vfs.h"
+
 namespace indra {
 namespace {
 
@@ -200,7 +202,7 @@ Result<std::unique_ptr<Db>> Db::open(const std::string& path, const DbOptions& o
   // NOMUTEX: whoever uses the connection holds its Tx, so SQLite's own lock would be taken for nothing.
   const int flags = SQLITE_OPEN_NOMUTEX | (options.read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE);
   sqlite3* raw = nullptr;
-  const char* vfs = options.vfs != nullptr ? options.vfs : "unix";
+  const char* vfs = options.vfs != nullptr ? options.vfs : our_vfs();
   const int rc = sqlite3_open_v2(path.c_str(), &raw, flags, vfs);
   if (rc != SQLITE_OK) {
     auto failure = sqlite_failure(raw, rc, "open " + path);

@@ -1,8 +1,63 @@
-// What the WAL must still hold, kept outside the WAL.
+// What is known about the WAL, kept outside the WAL: so that a damaged or lost one is noticed at open and not taken
+// for a short one. PATH-mark, 4096 bytes, two records in turn, mapped: it survives a kill, and may be old after a
+// power cut; an old mark claims less, never more.
+//
+// Threads:  any.
+// Durable:  only clear() syncs. Each claim is made after the sync it speaks of.
+// Source:   docs/design/db.md (K1..).
 #pragma once
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "base/sync.h"
+#include "db/vfs.h"
 
 namespace indra {
 
-class Mark {};
+class Mark {
+ public:
+  Mark() = default;
+  ~Mark();
+  Mark(const Mark&) = delete;
+  Mark& operator=(const Mark&) = delete;
+
+  /// Opens or makes the file. What stood in it is read by inspect() before.
+  [[nodiscard]] Result<void> open(const std::string& path);
+  /// A COMMIT begins: what is the last one cannot be said until committed().
+  void committing();
+  void committed(const WalPosition& last);
+  void durable(const WalPosition& upto);
+  /// No claim any more: everything is in the database file, and synced. Durable itself.
+  [[nodiscard]] Result<void> clear();
+
+  struct Record {
+    std::uint64_t magic, turn, boot;
+    std::uint32_t salt1, salt2, frame, sum1, sum2;  ///< durable up to here; frame 0: no claim
+    std::uint32_t last_page;                        ///< of the last commit; 0: none, or unknown
+    std::uint64_t last_sum;
+    std::uint64_t checksum;
+  };
+  static_assert(sizeof(Record) == 64);
+  [[nodiscard]] static std::optional<Record> load(const std::string& path);
+
+ private:
+  void put() INDRA_REQUIRES(mutex_);
+
+  Mutex mutex_;
+  int fd_ = -1;
+  std::byte* map_ INDRA_GUARDED_BY(mutex_) = nullptr;
+  Record now_ INDRA_GUARDED_BY(mutex_){};
+  std::string path_;
+};
+
+/// What a database file says before SQLite opens it. Reads only.
+struct Inspected {
+  bool exists = false;            ///< and is not empty
+  std::uint32_t application_id = 0;
+  std::uint32_t user_version = 0;  ///< of the newest page 1, in the file or in its WAL
+};
+/// Errors: Errc::bad_format when it is not SQLite's; Errc::corrupt when the WAL lost what the mark claims.
+[[nodiscard]] Result<Inspected> inspect(const std::string& path);
 
 }  // namespace indra

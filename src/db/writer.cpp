@@ -1,7 +1,12 @@
 #include "db/writer.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
+#include <fstream>
+#include <sstream>
 
 #include "base/log.h"
 
@@ -27,6 +32,10 @@ Result<std::unique_ptr<Writer>> Writer::open(const std::string& path, WriterOpti
 }
 
 Result<void> Writer::start() {
+  INDRA_LET(const Inspected found, inspect(path_));  // before SQLite may touch anything
+  if (found.exists) INDRA_TRY(accept(found.application_id, found.user_version));
+  if (!found.exists && !options_.create) return fail(ENOENT, "open " + path_);
+  INDRA_TRY(mark_.open(path_ + "-mark"));
   {
     FairLock lock{mutex_};
     INDRA_LET(db_, Db::open(path_, {.create = options_.create}));
@@ -48,12 +57,30 @@ Result<void> Writer::start() {
     INDRA_LET(side_, Db::open(path_, {.cache_kib = 256}));
     INDRA_LET(const Frames f, passive());
     wal_frames_ = f.log == f.moved ? 0 : f.log;
-    if (f.log == f.moved) moved_commits_ = commits_.load();
+    if (f.log == f.moved) {
+      moved_commits_ = commits_.load();
+    } else {
+      FairLock inner{mutex_};
+      sqlite3_file* wal = wal_file();
+      if (wal != nullptr && wal->pMethods != nullptr)
+        if (const int rc = wal->pMethods->xSync(wal, SQLITE_SYNC_NORMAL); rc != SQLITE_OK)
+          return sqlite_failure(nullptr, rc, "sync " + path_ + "-wal");
+    }
+    INDRA_TRY(mark_.clear());
   }
   if (options_.background) {
     committer_ = std::thread{[this] { committer(); }};
     checkpointer_ = std::thread{[this] { checkpointer(); }};
   }
+  return {};
+}
+
+Result<void> Writer::accept(std::uint32_t application, std::uint32_t version) const {
+  if (application != options_.application_id && (application != 0 || version != 0))
+    return fail(Errc::bad_format, path_ + " belongs to another application");
+  if (version > options_.migrations.size())
+    return fail(Errc::newer_format, path_ + " has format " + std::to_string(version) + ", this program knows " +
+                                        std::to_string(options_.migrations.size()));
   return {};
 }
 
@@ -65,9 +92,6 @@ Result<void> Writer::migrate() {
   const bool fresh = application == 0 && version == 0 && tables == 0;
   if (!fresh && static_cast<std::uint32_t>(application) != options_.application_id)
     return fail(Errc::bad_format, path_ + " belongs to another application");
-  if (version > known)
-    return fail(Errc::newer_format, path_ + " has format " + std::to_string(version) +
-                                        ", this program knows " + std::to_string(known));
   if (!fresh && version == known) return {};
   INDRA_TRY(db_->execute("BEGIN IMMEDIATE"));
   const auto apply = [&]() -> Result<void> {
@@ -99,7 +123,10 @@ Writer::~Writer() {
     opened = side_ != nullptr;
   }
   if (opened && !failed_) {
-    if (auto r = checkpoint(); !r) log::error("closing {}: {}", path_, r.error().text());
+    auto r = checkpoint();
+    // The WAL may go with the last connection: nothing may claim it any more, even after a power cut (K4).
+    if (r && at_rest()) r = mark_.clear();
+    if (!r) log::error("closing {}: {}", path_, r.error().text());
   }
   MutexLock outer{checkpoint_mutex_};
   FairLock lock{mutex_};
@@ -156,8 +183,31 @@ Result<void> Writer::ensure_transaction() {
   return {};
 }
 
+sqlite3_file* Writer::wal_file() const {
+  sqlite3_file* wal = nullptr;
+  sqlite3_file_control(db_->raw(), "main", SQLITE_FCNTL_JOURNAL_POINTER, static_cast<void*>(&wal));
+  return wal;
+}
+
+// A COMMIT that finds the disk full would be rolled back by SQLite, with mutations that were answered long ago.
+// So the room is taken before. No more pages can be dirty than are in the cache, as nothing is spilled; and a row
+// that changes touches a few dozen at most.
+Result<void> Writer::reserve_wal() {
+  const std::int64_t changes = sqlite3_total_changes64(db_->raw()) - changes_before_;
+  if (changes == 0 && !full_) return {};
+  int used = 0, ignored = 0;
+  sqlite3_db_status(db_->raw(), SQLITE_DBSTATUS_CACHE_USED, &used, &ignored, 0);
+  const auto pages = std::min<std::uint64_t>(static_cast<std::uint64_t>(used) / kDbPage + 1,
+                                             64 + 32 * static_cast<std::uint64_t>(changes));
+  const int rc = reserve(wal_file(), kWalHeader + (static_cast<std::uint64_t>(wal_frames_.load()) + pages) * kWalFrame);
+  full_ = rc != SQLITE_OK;
+  if (full_) return sqlite_failure(nullptr, rc, "no room for " + path_ + "-wal");
+  return {};
+}
+
 Result<void> Writer::begin_mutation() {
   if (failed_.load(std::memory_order_relaxed)) return fail(Errc::failed);
+  if (full_) INDRA_TRY(reserve_wal());
   INDRA_TRY(ensure_transaction());
   return run("SAVEPOINT m");
 }
@@ -188,16 +238,21 @@ Result<void> Writer::end_mutation(bool ok) {
 Result<void> Writer::commit_held() {
   if (!open_) return {};
   INDRA_TRY(options_.faults.at("db.commit"));
+  INDRA_TRY(reserve_wal());
   const std::uint64_t upto = mutations_.load();
+  const bool news = upto != committed_.load();
+  if (news) mark_.committing();
   if (auto r = run("COMMIT"); !r) {
     if (sqlite3_get_autocommit(db_->raw()) == 0) return r;  // still open: may be tried again
     open_ = false;
-    if (upto != committed_.load()) return fail(poison(std::move(r).error()));
+    if (news) return fail(poison(std::move(r).error()));
     return r;
   }
   open_ = false;
-  if (upto != committed_.load()) ++commits_;
+  if (!news) return {};
+  ++commits_;
   committed_ = upto;
+  mark_.committed(last_commit(wal_file()));
   return {};
 }
 
@@ -253,10 +308,12 @@ Result<void> Writer::lead_barrier() {
   INDRA_TRY(commit());
   sqlite3_file* wal = nullptr;
   std::uint64_t covered = 0;
+  WalPosition upto;
   {
     FairLock lock{mutex_};
     covered = committed_.load();
-    sqlite3_file_control(db_->raw(), "main", SQLITE_FCNTL_JOURNAL_POINTER, static_cast<void*>(&wal));
+    wal = wal_file();
+    upto = last_commit(wal);
   }
   if (covered <= durable_.load()) return {};
   if (failed_) return fail(Errc::failed);
@@ -266,6 +323,7 @@ Result<void> Writer::lead_barrier() {
     if (const int rc = wal->pMethods->xSync(wal, SQLITE_SYNC_NORMAL); rc != SQLITE_OK)
       return fail(poison(sqlite_failure(nullptr, rc, "sync " + path_ + "-wal").value()));
   }
+  mark_.durable(upto);
   durable_ = covered;
   return {};
 }
@@ -295,7 +353,7 @@ Result<Writer::Frames> Writer::passive() {
   Frames f{};
   const int rc = sqlite3_wal_checkpoint_v2(side_->raw(), "main", SQLITE_CHECKPOINT_PASSIVE, &f.log, &f.moved);
   if (rc == SQLITE_OK) return f;
-  if ((rc & 0xff) == SQLITE_BUSY) return Frames{wal_frames_.load(), 0};
+  if ((rc & 0xff) == SQLITE_BUSY) return Frames{std::max(1, wal_frames_.load()), 0};
   return sqlite_failure(side_->raw(), rc, "checkpoint " + path_);
 }
 
@@ -319,14 +377,36 @@ Result<void> Writer::checkpoint() {
 
 std::uint64_t Writer::wal_bytes() const {
   const int frames = wal_frames_.load();
-  return frames <= 0 ? 0 : 32 + static_cast<std::uint64_t>(frames) * kFrame;
+  return frames <= 0 ? 0 : 32 + static_cast<std::uint64_t>(frames) * kWalFrame;
 }
 
 bool Writer::at_rest() const {
   return mutations_.load() == committed_.load() && moved_commits_.load() == commits_.load();
 }
 
-int Writer::blocking_reader() const { return 0; }
+// Readers hold a shared lock on one of the bytes 123 to 127 of the -shm. /proc/locks tells without opening it:
+// closing a descriptor of ours would drop SQLite's locks.
+int Writer::blocking_reader() const {
+  struct stat shm {};
+  if (!blocked_ || ::stat((path_ + "-shm").c_str(), &shm) != 0) return 0;
+  std::ifstream locks{"/proc/locks"};
+  const int self = ::getpid();
+  int found = 0;
+  for (std::string line; std::getline(locks, line);) {
+    // 1: POSIX  ADVISORY  READ 4711 08:01:131090 124 124
+    std::istringstream in{line};
+    std::string number, kind, mode, access, place, first, last;
+    int pid = 0;
+    if (!(in >> number >> kind >> mode >> access >> pid >> place >> first >> last)) continue;
+    if (kind != "POSIX" || access != "READ" || last == "EOF") continue;
+    const auto colon = place.rfind(':');
+    if (colon == std::string::npos || place.substr(colon + 1) != std::to_string(shm.st_ino)) continue;
+    if (std::stoll(first) > 127 || std::stoll(last) < 123) continue;
+    if (pid != self) return pid;
+    found = pid;  // a connection of this process, unless another one is found
+  }
+  return found;
+}
 
 // ---- background ----
 

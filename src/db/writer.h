@@ -113,7 +113,9 @@ class Writer {
   };
   explicit Writer(std::string path, WriterOptions options);
   Result<void> start();
+  Result<void> accept(std::uint32_t application, std::uint32_t version) const;
   Result<void> migrate() INDRA_REQUIRES(mutex_);
+  sqlite3_file* wal_file() const INDRA_REQUIRES(mutex_);
   void enter_gate() INDRA_EXCLUDES(gate_mutex_);
   void leave_gate() INDRA_EXCLUDES(gate_mutex_);
   void close_gate() INDRA_EXCLUDES(gate_mutex_);

@@ -1,8 +1,15 @@
 #include "db/writer.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <mutex>
+#include <thread>
+#include <vector>
 
 #include "db/test_dir.h"
+#include "db/vfs.h"
 
 namespace indra {
 namespace {
@@ -67,6 +74,234 @@ TEST(WriterTest, AMigrationThatFailsLeavesTheFileAsItWas) {
   EXPECT_FALSE(Writer::open(dir / "v.db", o));
   auto w = open_writer(dir / "v.db");
   EXPECT_EQ(count(*w), 0);
+}
+
+
+// W4
+TEST(WriterTest, EachBarrierIsPrecededByASyncAfterTheLastWriteOfTheWal) {
+  const TestDir dir;
+  auto w = open_writer(dir / "v.db");
+  std::mutex mutex;
+  bool unsynced = false;
+  int syncs = 0;
+  set_vfs_observer([&](const DiskEvent& e) {
+    const std::scoped_lock lock{mutex};
+    if (!e.path.ends_with("-wal")) return;
+    unsynced = e.kind == DiskEvent::write;
+    if (e.kind == DiskEvent::sync) ++syncs;
+  });
+  for (int i = 1; i <= 50; ++i) {
+    ASSERT_TRUE(put(*w, i));
+    ASSERT_TRUE(w->barrier());
+    const std::scoped_lock lock{mutex};
+    EXPECT_FALSE(unsynced);
+  }
+  const int before = syncs;
+  ASSERT_TRUE(w->barrier());  // nothing new: nothing synced
+  EXPECT_EQ(syncs, before);
+  EXPECT_LE(syncs, 52);  // one a barrier, and what SQLite does for a new WAL
+  set_vfs_observer(nullptr);
+}
+
+// W1, W4
+TEST(WriterTest, EightThreadsMutateAndEachBarrierCoversTheirs) {
+  const TestDir dir;
+  WriterOptions o = quiet();
+  o.background = true;
+  o.idle_commit = 1'000'000;
+  o.wal_limit = 256 << 10;
+  auto w = open_writer(dir / "v.db", o);
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong{0};
+  for (int t = 0; t < 8; ++t)
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 50; ++i) {
+        if (!put(*w, t * 1000 + i)) ++wrong;
+        const auto mine = w->mutations();
+        if (!w->barrier() || w->durable() < mine) ++wrong;
+      }
+    });
+  for (auto& t : threads) t.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(count(*w), 400);
+  EXPECT_EQ(w->mutations(), 400u);
+}
+
+// W3: every row names content; none may be committed before its content was synced.
+TEST(WriterTest, NoRowIsCommittedAheadOfItsContent) {
+  const TestDir dir;
+  std::atomic<std::int64_t> written{0}, synced{0}, wrong{0};
+  Writer* self = nullptr;
+  WriterOptions o = quiet();
+  o.background = true;
+  o.idle_commit = 1'000'000;
+  o.content_dirty = [&] { return written.load() > synced.load(); };
+  o.sync_content = [&]() -> Result<void> {
+    const auto upto = written.load();
+    std::this_thread::yield();
+    synced = std::max(synced.load(), upto);
+    return {};
+  };
+  // What a COMMIT may hold is what was mutated when it began: the biggest id in the file counts content.
+  std::unique_ptr<Db> reader;
+  std::mutex reading;
+  o.committed = [&] {
+    const std::scoped_lock lock{reading};
+    if (!reader) return;
+    const auto top = reader->pragma("SELECT coalesce(max(id), 0) FROM t");
+    if (!top || *top > synced.load()) ++wrong;
+  };
+  auto w = open_writer(dir / "v.db", o);
+  self = w.get();
+  {
+    const std::scoped_lock lock{reading};
+    reader = std::move(*Db::open(dir / "v.db", {.read_only = true}));
+  }
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 200; ++i) {
+        const std::int64_t content = ++written;
+        if (!self->mutate_content([&](Tx& tx) { return insert(tx, content); })) ++wrong;
+        if (t == 0 && i % 4 == 0 && !self->barrier()) ++wrong;
+      }
+    });
+  for (auto& t : threads) t.join();
+  ASSERT_TRUE(w->commit());
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(count(*w), 800);
+  {
+    const std::scoped_lock lock{reading};
+    reader.reset();
+  }
+}
+
+TEST(WriterTest, IdleMutationsAreCommittedAndThenDurableOfThemselves) {
+  const TestDir dir;
+  WriterOptions o = quiet();
+  o.background = true;
+  o.idle_commit = 2'000'000;
+  o.barrier_every = 20'000'000;
+  auto w = open_writer(dir / "v.db", o);
+  ASSERT_TRUE(put(*w, 1));
+  for (int i = 0; i < 2000 && w->durable() < 1; ++i) std::this_thread::sleep_for(std::chrono::milliseconds{2});
+  EXPECT_EQ(w->durable(), 1u);
+  for (int i = 0; i < 4000 && !w->at_rest(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds{2});
+  EXPECT_TRUE(w->at_rest());  // an idle vault is whole in its file
+}
+
+// W5
+TEST(WriterTest, AfterASyncThatFailedNothingIsTakenAnyMore) {
+  const TestDir dir;
+  auto w = open_writer(dir / "v.db");
+  ASSERT_TRUE(put(*w, 1));
+  ASSERT_TRUE(w->barrier());
+  ASSERT_TRUE(put(*w, 2));
+  set_vfs_fault([](const DiskEvent& e) { return e.kind == DiskEvent::sync ? SQLITE_IOERR_FSYNC : SQLITE_OK; });
+  EXPECT_FALSE(w->barrier());
+  set_vfs_fault(nullptr);
+  EXPECT_TRUE(w->failed());
+  EXPECT_EQ(put(*w, 3).error().code, Errc::failed);
+  EXPECT_EQ(w->barrier().error().code, Errc::failed);
+  EXPECT_EQ(w->durable(), 1u);
+}
+
+// W6
+TEST(WriterTest, AFullDiskIsReportedAndNothingIsLostOnceThereIsRoom) {
+  const TestDir dir;
+  auto w = open_writer(dir / "v.db");
+  for (int i = 0; i < 300; ++i) ASSERT_TRUE(put(*w, i, std::string(2000, 'x')));
+  set_vfs_fault([](const DiskEvent& e) { return e.kind == DiskEvent::write ? SQLITE_FULL : SQLITE_OK; });
+  const auto r = w->barrier();
+  ASSERT_FALSE(r);
+  EXPECT_EQ(to_errno(r.error()), ENOSPC);
+  EXPECT_EQ(to_errno(put(*w, 1000).error()), ENOSPC);
+  set_vfs_fault(nullptr);
+  EXPECT_FALSE(w->failed());
+  ASSERT_TRUE(put(*w, 1000));
+  ASSERT_TRUE(w->barrier());
+  w.reset();
+  w = open_writer(dir / "v.db");
+  EXPECT_EQ(count(*w), 301);
+}
+
+// W7
+TEST(WriterTest, ANewerFileIsRefusedAndStaysByteForByte) {
+  const TestDir dir;
+  constexpr Migration two[] = {kRows[0], {"u: more", "CREATE TABLE u (a)"}};
+  WriterOptions newer = quiet();
+  newer.migrations = two;
+  open_writer(dir / "v.db", newer).reset();
+  const Bytes before = dir.read("v.db");
+  const auto r = Writer::open(dir / "v.db", quiet());
+  ASSERT_FALSE(r);
+  EXPECT_EQ(r.error().code, Errc::newer_format);
+  EXPECT_EQ(dir.read("v.db"), before);
+  EXPECT_FALSE(dir.has("v.db-wal"));
+  EXPECT_FALSE(dir.has("v.db-shm"));
+}
+
+TEST(WriterTest, AFileOfSomebodyElseIsRefused) {
+  const TestDir dir;
+  ASSERT_TRUE((*Db::open(dir / "v.db", {.create = true}))->execute("PRAGMA application_id=7; CREATE TABLE x (a)"));
+  EXPECT_EQ(Writer::open(dir / "v.db", quiet()).error().code, Errc::bad_format);
+  dir.write("w.db", as_view(std::string(5000, 'j')));
+  EXPECT_EQ(Writer::open(dir / "w.db", quiet()).error().code, Errc::bad_format);
+}
+
+// W8
+TEST(WriterTest, CheckpointsKeepTheWalShortUnderLoad) {
+  const TestDir dir;
+  WriterOptions o = quiet();
+  o.background = true;
+  o.wal_limit = 1 << 20;
+  auto w = open_writer(dir / "v.db", o);
+  std::uint64_t longest = 0;
+  const std::string v(3000, 'x');
+  for (int i = 0; i < 6000; ++i) {
+    ASSERT_TRUE(put(*w, i, v));
+    if (i % 20 == 0) ASSERT_TRUE(w->commit());
+    longest = std::max(longest, w->wal_bytes());
+  }
+  EXPECT_LT(longest, 12u << 20);  // of 24 MiB written
+  ASSERT_TRUE(w->checkpoint());
+  EXPECT_TRUE(w->at_rest());
+  EXPECT_EQ(w->wal_bytes(), 0u);
+}
+
+// W8
+TEST(WriterTest, AReaderThatBlocksTheCheckpointIsNamed) {
+  const TestDir dir;
+  int ready[2], done[2];
+  ASSERT_EQ(::pipe(ready), 0);
+  ASSERT_EQ(::pipe(done), 0);
+  { open_writer(dir / "v.db"); }
+  const pid_t child = ::fork();  // before any connection: none may cross it
+  if (child == 0) {
+    char c = 0;
+    if (::read(done[0], &c, 1) != 1) ::_exit(1);
+    auto db = Db::open(dir / "v.db", {.read_only = true});
+    if (!db || !(*db)->execute("BEGIN; SELECT count(*) FROM t")) ::_exit(1);
+    if (::write(ready[1], "r", 1) != 1 || ::read(done[0], &c, 1) != 1) ::_exit(1);
+    ::_exit(0);
+  }
+  auto w = open_writer(dir / "v.db");
+  ASSERT_TRUE(put(*w, 1));
+  ASSERT_TRUE(w->barrier());
+  char c = 0;
+  ASSERT_EQ(::write(done[1], "g", 1), 1);
+  ASSERT_EQ(::read(ready[0], &c, 1), 1);
+  ASSERT_TRUE(put(*w, 2));
+  ASSERT_TRUE(w->checkpoint());
+  EXPECT_FALSE(w->at_rest());
+  EXPECT_EQ(w->blocking_reader(), child);
+  ASSERT_EQ(::write(done[1], "x", 1), 1);
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  ASSERT_TRUE(w->checkpoint());
+  EXPECT_TRUE(w->at_rest());
+  EXPECT_EQ(w->blocking_reader(), 0);
 }
 
 }  // namespace

@@ -63,7 +63,7 @@ Result<void> FileSystemImpl::reap_some() {
       }
     }
     if (some.empty()) return {};
-    std::vector<std::shared_ptr<const BranchState>> states;
+    std::vector<std::shared_ptr<const BranchView>> states;
     for (const SessionKey& k : some) {
       INDRA_LET(auto state, branch_state(k.branch));
       states.push_back(std::move(state));

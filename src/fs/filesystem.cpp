@@ -143,25 +143,25 @@ FileSystemImpl::~FileSystemImpl() {
   writer_.reset();
 }
 
-Result<std::shared_ptr<const BranchState>> FileSystemImpl::branch_state(BranchId id) {
+Result<std::shared_ptr<const BranchView>> FileSystemImpl::branch_state(BranchId id) {
   const MutexLock lock{branches_mutex_};
   const auto it = branches_.find(id);
   if (it != branches_.end()) return it->second;
   // Not known yet: find it by asking for every branch of every bucket once. Rare.
-  INDRA_LET(auto state, writer_->read([&](Tx& tx) -> Result<std::shared_ptr<const BranchState>> {
+  INDRA_LET(auto state, writer_->read([&](Tx& tx) -> Result<std::shared_ptr<const BranchView>> {
     Statement q{tx, "SELECT u.name, b.name FROM branches b JOIN buckets u ON u.id = b.bucket WHERE b.id = ?1"};
     INDRA_LET(const bool row, q.bind(1, id).step());
     if (!row) return fail(ENOENT, "branch " + std::to_string(id.raw()));
     const std::string bucket{q.text_at(0)}, name{q.text_at(1)};
     INDRA_LET(BranchInfo info, tree_->branch(tx, bucket, name));
     INDRA_LET(Chain head, tree_->chain(tx, id));
-    return std::make_shared<const BranchState>(BranchState{std::move(info), std::move(head)});
+    return std::make_shared<const BranchView>(BranchView{std::move(info), std::move(head)});
   }));
   branches_[id] = state;
   return state;
 }
 
-Result<std::shared_ptr<const BranchState>> FileSystemImpl::branch_state(std::string_view bucket, std::string_view name) {
+Result<std::shared_ptr<const BranchView>> FileSystemImpl::branch_state(std::string_view bucket, std::string_view name) {
   INDRA_LET(const BranchInfo info, writer_->read([&](Tx& tx) { return tree_->branch(tx, bucket, name); }));
   return branch_state(info.id);
 }
@@ -216,7 +216,7 @@ struct Ready {
 }  // namespace
 
 template <class F>
-static auto with_published(FileSystemImpl& fs, const std::shared_ptr<const BranchState>& state, F&& fn) INDRA_NO_ANALYSIS
+static auto with_published(FileSystemImpl& fs, const std::shared_ptr<const BranchView>& state, F&& fn) INDRA_NO_ANALYSIS
     -> decltype(fn(std::declval<Tx&>())) {
   std::vector<std::shared_ptr<Session>> dirty;
   for (auto& s : fs.sessions().all())

@@ -9,7 +9,7 @@
 
 namespace indra {
 
-ViewImpl::ViewImpl(FileSystemImpl& fs, ViewSpec spec, std::shared_ptr<const BranchState> branch, Chain chain, FrontEnd* front)
+ViewImpl::ViewImpl(FileSystemImpl& fs, ViewSpec spec, std::shared_ptr<const BranchView> branch, Chain chain, FrontEnd* front)
     : fs_{fs},
       spec_{std::move(spec)},
       branch_{std::move(branch)},
@@ -147,7 +147,7 @@ Result<Attr> ViewImpl::setattr(const Caller& c, NodeId node, const SetAttr& set)
       if (set.mode) row.mode = (row.mode & S_IFMT) | (*set.mode & 07777);
       if (set.uid) row.uid = *set.uid;
       if (set.gid) row.gid = *set.gid;
-      if (set.kill_suid_sgid && S_ISREG(row.mode)) {
+      if (((set.kill_suid_sgid && S_ISREG(row.mode)) || ((set.uid || set.gid) && !S_ISDIR(row.mode)))) {  // as chown(2) does
         if (!set.mode) row.mode &= ~static_cast<std::uint32_t>(S_ISUID);
         if (!set.mode && (row.mode & S_IXGRP) != 0) row.mode &= ~static_cast<std::uint32_t>(S_ISGID);
         if ((row.flags & kHasXattrs) != 0 && (set.uid || set.gid)) {

@@ -22,16 +22,23 @@ Result<void> Numbers::store(Tx& tx, std::int64_t upto, bool clean) {
 }
 
 Result<void> Numbers::reserve(Tx& tx, std::int64_t n) {
-  if (pending_ && writer_.durable() > pending_->mutation) {
+  if (pending_ && !pending_->kept) {
+    // The mutation that stored it may have been rolled back; once another one has followed, it cannot be.
     auto q = Statement{tx, "SELECT reserved FROM counters WHERE name = ?1"};
     INDRA_LET(const bool row, q.bind_text(1, name_).step());
-    if (row && q.int64_at(0) == pending_->upto) usable_ = pending_->upto;
+    if (!row || q.int64_at(0) != pending_->upto)
+      pending_.reset();
+    else
+      pending_->kept = writer_.mutations() > pending_->mutation;
+  }
+  if (pending_ && pending_->kept && writer_.durable() > pending_->mutation) {
+    usable_ = pending_->upto;
     pending_.reset();
   }
   if (!pending_ && n + (kAhead - 1) * block_ > usable_) {
     const std::int64_t upto = usable_ + kAhead * block_;
     INDRA_TRY(store(tx, upto, false));
-    pending_ = Pending{upto, writer_.mutations()};
+    pending_ = Pending{upto, writer_.mutations(), false};
   }
   // Millions of mutations without a barrier: only a Writer that is never synced gets here.
   if (n > usable_) return fail(EAGAIN, "no barrier made the next numbers durable");

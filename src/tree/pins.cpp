@@ -145,7 +145,7 @@ Result<void> TreeImpl::sweep_tombstone(Tx& tx, const Chain& chain, BranchState& 
   if (!found) return {};
   bool gone = false;
   if constexpr (std::is_same_v<T, Nodes>) gone = row.mode == 0; else gone = row.gone();
-  if (!gone || row.seq <= own.last_pin) return {};
+  if (!gone) return {};
   INDRA_LET(const bool free, removable<T>(tx, chain, own, key));
   if (!free) return {};
   return delete_own<T>(tx, own, key);

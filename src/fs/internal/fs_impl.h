@@ -23,7 +23,7 @@ namespace indra {
 class ViewImpl;
 
 /// A branch as the vault knows it at run time. The chain of a head never changes.
-struct BranchState {
+struct BranchView {
   BranchInfo info;
   Chain head;
 };
@@ -109,8 +109,8 @@ class FileSystemImpl final : public FileSystem {
   /// A handle or reference went away: if the node is an orphan nobody refers to, it is reaped soon.
   void released(BranchId, NodeId);
   [[nodiscard]] bool referenced(BranchId, NodeId) const;
-  [[nodiscard]] Result<std::shared_ptr<const BranchState>> branch_state(std::string_view bucket, std::string_view name);
-  [[nodiscard]] Result<std::shared_ptr<const BranchState>> branch_state(BranchId);
+  [[nodiscard]] Result<std::shared_ptr<const BranchView>> branch_state(std::string_view bucket, std::string_view name);
+  [[nodiscard]] Result<std::shared_ptr<const BranchView>> branch_state(BranchId);
 
  private:
   friend class IncomingFile;
@@ -135,7 +135,7 @@ class FileSystemImpl final : public FileSystem {
   SessionTable sessions_;
 
   mutable Mutex branches_mutex_;
-  std::map<BranchId, std::shared_ptr<const BranchState>> branches_ INDRA_GUARDED_BY(branches_mutex_);
+  std::map<BranchId, std::shared_ptr<const BranchView>> branches_ INDRA_GUARDED_BY(branches_mutex_);
 
   mutable SharedMutex views_mutex_;
   std::vector<ViewImpl*> views_ INDRA_GUARDED_BY(views_mutex_);
@@ -165,7 +165,7 @@ struct Ahead {
 
 class ViewImpl final : public View {
  public:
-  ViewImpl(FileSystemImpl&, ViewSpec, std::shared_ptr<const BranchState>, Chain, FrontEnd*);
+  ViewImpl(FileSystemImpl&, ViewSpec, std::shared_ptr<const BranchView>, Chain, FrontEnd*);
   ~ViewImpl() override;
 
   NodeId root() const override { return branch_->info.root; }
@@ -206,7 +206,7 @@ class ViewImpl final : public View {
 
   [[nodiscard]] FrontEnd* front() const { return front_; }
   [[nodiscard]] BranchId branch() const { return branch_->info.id; }
-  [[nodiscard]] const BranchState& state() const { return *branch_; }
+  [[nodiscard]] const BranchView& state() const { return *branch_; }
   [[nodiscard]] const Chain& chain() const { return chain_; }
   [[nodiscard]] bool live() const { return live_; }
   [[nodiscard]] bool holds(NodeId) const;
@@ -240,7 +240,7 @@ class ViewImpl final : public View {
 
   FileSystemImpl& fs_;
   const ViewSpec spec_;
-  const std::shared_ptr<const BranchState> branch_;
+  const std::shared_ptr<const BranchView> branch_;
   const Chain chain_;
   FrontEnd* const front_;
   const bool live_, writable_;

@@ -9,10 +9,12 @@ namespace indra {
 class FakeStore final : public ContentStore {
  public:
   std::map<BlobId, std::int64_t> refs;  // 0: known, not referred to
-  BlobId make() {
+  std::map<BlobId, int> content;        // what it says; rewritten in place by tests
+  BlobInfo make(int says, std::uint64_t size = 100) {
     const BlobId id{static_cast<std::int64_t>(refs.size()) + 1};
     refs[id] = 0;
-    return id;
+    content[id] = says;
+    return BlobInfo{.id = id, .size = size, .hash = {}, .stored = size, .refs = 0};
   }
   Result<void> sync_content() override { return {}; }
   bool content_dirty() const override { return false; }

@@ -35,7 +35,8 @@ class Numbers {
   static constexpr std::int64_t kAhead = 4;  // blocks
   struct Pending {
     std::int64_t upto;
-    std::uint64_t mutation;
+    std::uint64_t mutation;  // how many there were before the one that stored it
+    bool kept;               // that one was not rolled back
   };
   Result<void> reserve(Tx&, std::int64_t n);
   Result<void> store(Tx&, std::int64_t upto, bool clean);

@@ -1,0 +1,268 @@
+#include "blob/content_store.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "blob/internal/test_store.h"
+
+namespace indra::blob {
+namespace {
+
+Bytes operator+(Bytes a, const Bytes& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+class Sizes : public testing::TestWithParam<std::uint64_t> {};
+TEST_P(Sizes, GivenAFileOfThisSize_WhenPublished_ThenBytesAndHashAreRight) {
+  TestStore t;
+  const Bytes bytes = random_bytes(GetParam(), GetParam() + 1);
+  const BlobInfo i = t.put(bytes);
+  ASSERT_TRUE(i.hash);
+  EXPECT_EQ(*i.hash, BlobHash::of(bytes));
+  EXPECT_EQ(i.size, bytes.size());
+  EXPECT_EQ(t.get(i.id), bytes);
+  t.close();
+  t.open();
+  EXPECT_EQ(t.get(i.id), bytes);
+  ASSERT_TRUE(t.check());
+}
+INSTANTIATE_TEST_SUITE_P(Edges, Sizes,
+                         testing::Values(0, 1, 1023, 1024, 1025, 4096, 65535, 65536, 65537, 131072, 131073, (4 << 20) - 1, 4 << 20, (4 << 20) + 1,
+                                         (4 << 20) + 65536, (9 << 20) + 17));
+
+TEST(Content, GivenPublishedContent_WhenTheSameBytesArePublished_ThenOneBlobHoldsBoth) {
+  TestStore t;
+  const Bytes bytes = random_bytes(200000, 1);
+  const BlobInfo a = t.put(bytes), b = t.put(bytes);
+  EXPECT_EQ(a.id, b.id);
+  EXPECT_NE(t.put(bytes, 2).id, a.id) << "buckets share nothing";
+}
+
+TEST(Content, GivenALargeFile_WhenOneBlockIsOverwrittenAndSynced_ThenOnlyPatchRowsAreWritten) {
+  TestStore t;
+  Bytes bytes = random_bytes(1 << 20, 1);
+  const BlobInfo i = t.put(bytes);
+  auto c = t.content(i.id);
+  const Bytes block = random_bytes(4096, 2);
+  for (int round = 0; round < 3; ++round) {
+    TestStore::take(c->write(65536 * 3 + 4096, block));
+    auto staged = TestStore::take(c->stage(Content::For::sync));
+    EXPECT_FALSE(staged->needs_content_sync());
+    const BlobInfo now = TestStore::take(t.writer().mutate([&](Tx& tx) { return staged->apply(tx, true); }));
+    staged->accept();
+    EXPECT_EQ(now.id, i.id);
+    EXPECT_FALSE(now.hash);
+  }
+  std::copy(block.begin(), block.end(), bytes.begin() + 65536 * 3 + 4096);
+  EXPECT_EQ(TestStore::read_all(*c), bytes);
+  EXPECT_EQ(TestStore::take(t.store().hash(i.id, true)), BlobHash::of(bytes));
+  TestStore::take(t.settle());
+  EXPECT_EQ(TestStore::take(t.store().stats()).patches, 0u);
+  EXPECT_EQ(TestStore::read_all(*c), bytes);
+  EXPECT_TRUE(t.check());
+  EXPECT_EQ(t.live_bytes(), bytes.size()) << "folded in place";
+}
+
+TEST(Content, GivenAFrozenView_WhenTheFileChanges_ThenTheViewStays) {
+  TestStore t;
+  const Bytes old = random_bytes(300000, 1);
+  const BlobInfo i = t.put(old);
+  auto c = t.content(i.id);
+  auto frozen = TestStore::take(t.store().open_frozen(BucketId{1}, i.id));
+  TestStore::take(c->write(100, random_bytes(5000, 2)));
+  const BlobInfo now = TestStore::take(t.publish(*c, i.id, true));
+  EXPECT_NE(now.id, i.id);
+  TestStore::take(t.settle());
+  EXPECT_EQ(TestStore::read_all(*frozen), old);
+  frozen.reset();
+  TestStore::take(t.settle());
+  EXPECT_TRUE(TestStore::take(t.store().at_rest()));
+  EXPECT_EQ(t.live_bytes(), 300000u);
+}
+
+TEST(Content, GivenAFile_WhenTruncatedToATebibyte_ThenItIsInstantAndTheHashIsPending) {
+  TestStore t;
+  auto c = t.content();
+  TestStore::take(c->write(0, random_bytes(100000, 1)));
+  TestStore::take(c->truncate(1ull << 40));
+  EXPECT_EQ(TestStore::take(c->seek(0, true)), 131072u);
+  const BlobInfo i = TestStore::take(t.publish(*c));
+  EXPECT_FALSE(i.hash);
+  const auto h = t.store().hash(i.id, false);
+  ASSERT_FALSE(h);
+  EXPECT_EQ(h.error().code, std::errc::resource_unavailable_try_again);
+  TestStore::take(c->write((1ull << 40) - 5, random_bytes(5, 2)));
+  EXPECT_EQ(TestStore::take(t.publish(*c, i.id)).size, 1ull << 40);
+  EXPECT_EQ(TestStore::take(c->seek(200000, false)), (1ull << 40) - 65536);
+  EXPECT_FALSE(c->truncate(kMaxFileSize + 1));
+}
+
+TEST(Content, GivenASparseFile_WhenHashed_ThenTheZerosCount) {
+  TestStore t;
+  auto c = t.content();
+  Bytes model(40 << 20);
+  const Bytes some = random_bytes(5000, 1);
+  TestStore::take(c->write((20 << 20) + 77, some));
+  std::copy(some.begin(), some.end(), model.begin() + (20 << 20) + 77);
+  TestStore::take(c->truncate(model.size()));
+  const BlobInfo i = TestStore::take(t.publish(*c));
+  EXPECT_EQ(TestStore::take(t.store().hash(i.id, true)), BlobHash::of(model));
+  EXPECT_LE(i.stored, 65536u);
+}
+
+TEST(Content, GivenVersionsOfOneFile_WhenOldOnesGo_ThenWhatIsSharedStays) {
+  TestStore t;
+  Bytes bytes = random_bytes(6 << 20, 1);
+  std::vector<BlobInfo> versions{t.put(bytes)};
+  std::vector<Bytes> contents{bytes};
+  auto c = t.content(versions[0].id);
+  for (int v = 1; v < 6; ++v) {
+    const Bytes some = random_bytes(70000, static_cast<std::uint64_t>(v) + 10);
+    const std::uint64_t at = static_cast<std::uint64_t>(v) * 900000;
+    TestStore::take(c->write(at, some));
+    std::copy(some.begin(), some.end(), bytes.begin() + static_cast<std::ptrdiff_t>(at));
+    auto staged = TestStore::take(c->stage(Content::For::publish));
+    versions.push_back(TestStore::take(t.writer().mutate_content([&](Tx& tx) -> Result<BlobInfo> {
+      INDRA_LET(BlobInfo i, staged->apply(tx, false));
+      INDRA_TRY(t.store().add_ref(tx, i.id));
+      return i;
+    })));
+    staged->accept();
+    contents.push_back(bytes);
+  }
+  c.reset();
+  for (const std::size_t gone : {2u, 0u, 4u, 1u, 3u}) {
+    TestStore::take(t.drop(versions[gone].id));
+    contents[gone].clear();
+    TestStore::take(t.settle());
+    EXPECT_TRUE(TestStore::take(t.store().at_rest()));
+    ASSERT_TRUE(t.check());
+    for (std::size_t v = 0; v < versions.size(); ++v)
+      if (!contents[v].empty()) EXPECT_EQ(t.get(versions[v].id), contents[v]);
+  }
+  EXPECT_EQ(t.live_bytes(), 6u << 20);
+  EXPECT_LT(TestStore::take(t.store().stats()).physical, (6u << 20) * 12 / 10);
+}
+
+TEST(Content, GivenAFile_WhenItIsCopiedWhole_ThenItsChunksAreShared) {
+  TestStore t;
+  const Bytes bytes = random_bytes(1 << 20, 1);
+  const BlobInfo i = t.put(bytes);
+  auto from = t.content(i.id);
+  auto to = t.content();
+  const Bytes head = random_bytes(65536, 2);
+  TestStore::take(to->write(0, head));
+  EXPECT_EQ(TestStore::take(to->copy_from(*from, 0, 65536, bytes.size())), bytes.size());
+  const BlobInfo j = TestStore::take(t.publish(*to));
+  EXPECT_EQ(*j.hash, BlobHash::of(head + bytes));
+  EXPECT_EQ(t.live_bytes(), bytes.size() + head.size());
+  to.reset();
+  TestStore::take(from->write(5, head));  // must not reach the copy
+  TestStore::take(t.publish(*from, i.id));
+  TestStore::take(t.settle());
+  EXPECT_EQ(t.get(j.id), head + bytes);
+  ASSERT_TRUE(t.check());
+}
+
+TEST(Content, GivenAnInterruptedFold_WhenReopened_ThenItIsFoldedAgain) {
+  for (const std::string_view point : {"fold.overwrite", "fold.overwritten", "fold.rows", "segment.sync"}) {
+    bool armed = false;
+    ContentStore::Options o;
+    o.faults = FaultPoints{[&](std::string_view p) -> Result<void> {
+      if (armed && p == point) return fail(EIO, std::string{p});
+      return {};
+    }};
+    TestStore t{o};
+    Bytes bytes = random_bytes(500000, 1);
+    const BlobInfo i = t.put(bytes);
+    {
+      auto c = t.content(i.id);
+      for (const std::uint64_t at : {70000u, 5u, 499000u, 300000u}) {
+        const Bytes some = random_bytes(900, at);
+        TestStore::take(c->write(at, some));
+        std::copy(some.begin(), some.end(), bytes.begin() + static_cast<std::ptrdiff_t>(at));
+      }
+      TestStore::take(t.publish(*c, i.id, true, Content::For::sync));
+      TestStore::take(t.writer().barrier());
+      armed = true;
+      (void)t.settle();
+      EXPECT_EQ(TestStore::read_all(*c), bytes) << point;
+      armed = false;
+    }
+    if (point != "segment.sync") {
+      t.crash();
+      EXPECT_EQ(t.get(i.id), bytes) << point;
+      TestStore::take(t.settle());
+    }
+    EXPECT_EQ(t.get(i.id), bytes) << point;
+    if (point != "segment.sync") EXPECT_TRUE(t.check()) << point;
+  }
+}
+
+TEST(Content, GivenADamagedChunk_WhenRead_ThenOnlyThatRangeFails) {
+  TestStore t;
+  const Bytes bytes = random_bytes(400000, 1);
+  const BlobInfo i = t.put(bytes);
+  TestStore::take(t.writer().barrier());
+  const auto l = TestStore::take(t.store().lease(i.id, false));
+  Entry e;
+  {
+    const ReadLock lock{l->state().rw};
+    e = l->state().m.root->at(2);
+  }
+  TestStore::take(t.store().bytes().overwrite(e.where, e.length, 777, as_view("damage")));
+  auto c = TestStore::take(t.store().open_frozen(BucketId{1}, i.id));
+  Bytes out(65536);
+  EXPECT_TRUE(c->read(65536, out));
+  const auto bad = c->read(2 * 65536, out);
+  ASSERT_FALSE(bad);
+  EXPECT_EQ(bad.error().code, make_error_code(Errc::corrupt));
+  EXPECT_TRUE(c->read(3 * 65536, out));
+}
+
+TEST(Content, GivenAFullDisk_WhenWritten_ThenTheErrorArrivesAndTheVaultIsSound) {
+  bool full = false;
+  ContentStore::Options o;
+  o.faults = FaultPoints{[&](std::string_view p) -> Result<void> {
+    if (full && p == "segment.write") return fail(ENOSPC, std::string{p});
+    return {};
+  }};
+  TestStore t{o};
+  const Bytes before = random_bytes(300000, 1), more = random_bytes(8 << 20, 2);
+  const BlobInfo i = t.put(before);
+  TestStore::take(t.writer().commit());
+  auto c = t.content();
+  full = true;
+  const auto w = c->write(0, more);
+  const auto p = w ? t.publish(*c) : Result<BlobInfo>{fail(w.error())};
+  ASSERT_FALSE(p);
+  EXPECT_EQ(p.error().code, std::errc::no_space_on_device);
+  full = false;
+  EXPECT_EQ(t.get(i.id), before);
+  TestStore::take(c->write(0, more));
+  EXPECT_EQ(*TestStore::take(t.publish(*c)).hash, BlobHash::of(more));
+}
+
+TEST(Content, GivenASingleFileVault_WhenUsed_ThenThereAreNoSegments) {
+  ContentStore::Options o;
+  o.single_file = true;
+  TestStore t{o};
+  Bytes bytes = random_bytes(700000, 1);
+  const BlobInfo i = t.put(bytes);
+  auto c = t.content(i.id);
+  const Bytes some = random_bytes(3000, 2);
+  TestStore::take(c->write(200000, some));
+  std::copy(some.begin(), some.end(), bytes.begin() + 200000);
+  TestStore::take(t.publish(*c, i.id, true, Content::For::sync));
+  TestStore::take(t.settle());
+  c.reset();
+  t.crash();
+  EXPECT_EQ(t.get(i.id), bytes);
+  TestStore::take(t.drop(i.id));
+  TestStore::take(t.settle());
+  EXPECT_EQ(TestStore::take(t.store().stats()).physical, 0u);
+}
+
+}  // namespace
+}  // namespace indra::blob

@@ -1,0 +1,240 @@
+// The store behind ContentStore: what its parts (content, staging, folding, collecting) share.
+//
+// Lock order, outermost first: Content's gate - busy (of a blob) - Content's lock - BlobState::rw - Writer -
+// registry. Nobody waits for the Writer with BlobState::rw or a Content's lock held.
+#pragma once
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <set>
+#include <thread>
+#include <unordered_map>
+
+#include "blob/content_store.h"
+#include "blob/internal/cache.h"
+#include "blob/internal/chunk_bytes.h"
+#include "blob/internal/manifest.h"
+
+namespace indra::blob {
+
+inline constexpr std::size_t kBlocks = kChunkSize / kBlockSize;  // of a chunk
+using Patches = std::map<std::uint64_t, SharedBytes>;            // by block
+
+/// What all who use one blob share. `rw` held alone: its rows were changed, or a chunk is being overwritten.
+struct BlobState {
+  explicit BlobState(BlobId i) : id{i} {}
+  const BlobId id;
+  BucketId bucket;
+
+  Mutex load;          // held while the row is read
+  bool loaded = false;  // guarded by load
+
+  SharedMutex rw;
+  Manifest m INDRA_GUARDED_BY(rw);
+  std::optional<BlobHash> hash INDRA_GUARDED_BY(rw);
+  bool is_inline INDRA_GUARDED_BY(rw) = false;
+  Bytes inline_data INDRA_GUARDED_BY(rw);
+  std::uint64_t stored INDRA_GUARDED_BY(rw) = 0;
+  Patches patches INDRA_GUARDED_BY(rw);
+  std::set<std::uint64_t> torn INDRA_GUARDED_BY(rw);  // chunks whose CV is void until they are folded
+  std::uint64_t version INDRA_GUARDED_BY(rw) = 0;
+
+  // Guarded by Store's registry mutex.
+  int leases = 0;         // who may read it: not collected, not changed in place by others
+  int pins = 0;           // not collected
+  bool busy = false;      // staged or folded by somebody
+  bool applying = false;  // changed in place in the transaction, not yet in memory
+};
+using StatePtr = std::shared_ptr<BlobState>;
+
+class Store;
+
+/// While it lives the blob stays; a counted one also keeps others from changing it in place.
+class Lease {
+ public:
+  Lease(Store& s, StatePtr p, bool counted) : store_{s}, state_{std::move(p)}, counted_{counted} {}
+  ~Lease();
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+  [[nodiscard]] BlobState& state() const { return *state_; }
+  [[nodiscard]] const StatePtr& pointer() const { return state_; }
+
+ private:
+  Store& store_;
+  StatePtr state_;
+  bool counted_;
+};
+using LeasePtr = std::shared_ptr<Lease>;
+
+/// Nobody else stages or folds the blob.
+class Busy {
+ public:
+  Busy(Store& s, StatePtr p) : store_{s}, state_{std::move(p)} {}
+  ~Busy();
+  Busy(const Busy&) = delete;
+  Busy& operator=(const Busy&) = delete;
+
+ private:
+  Store& store_;
+  StatePtr state_;
+};
+
+/// Chunk bytes that no row refers to yet: thrown away unless kept.
+struct Placed {
+  Placed(Store& s, const Entry& entry, bool own, LeasePtr from) : store{s}, e{entry}, mine{own}, source{std::move(from)} {}
+  ~Placed();
+  Placed(const Placed&) = delete;
+  Placed& operator=(const Placed&) = delete;
+  Store& store;
+  Entry e;
+  bool mine;               ///< written by us, else shared from `source`
+  LeasePtr source;
+  std::atomic<bool> kept{false};  ///< rows refer to it
+};
+using PlacedPtr = std::shared_ptr<Placed>;
+
+class Workers {
+ public:
+  explicit Workers(int n) : count_{n > 0 ? n : std::max(1, static_cast<int>(std::thread::hardware_concurrency()))} {}
+  ~Workers();
+  void run(std::function<void()> job);
+
+ private:
+  void loop();
+  int count_;
+  std::mutex mutex_;
+  std::condition_variable more_;
+  std::deque<std::function<void()>> jobs_;
+  std::vector<std::thread> threads_;
+  bool stop_ = false;
+};
+
+/// What a row of `blobs` says about ownership.
+struct Standing {
+  std::int64_t refs = 0, family = 0, owner = 0;
+  bool alone = false;  ///< nobody else is in the family, and nothing of it is loose
+};
+
+class Store final : public ContentStore {
+ public:
+  Store(Writer& w, Disk& d, const Clock& c, Options o);
+  ~Store() override;
+  Result<void> start(const std::string& dir);
+
+  Result<void> sync_content() override { return bytes_->sync(); }
+  bool content_dirty() const override { return bytes_->dirty(); }
+  Result<std::unique_ptr<Content>> open_content(BucketId bucket, BlobId base) override;
+  Result<std::unique_ptr<Content>> open_frozen(BucketId bucket, BlobId blob) override;
+  Result<BlobInfo> info(Tx&, BlobId) override;
+  Result<void> add_ref(Tx&, BlobId) override;
+  Result<void> drop_ref(Tx&, BlobId) override;
+  Result<BlobHash> hash(BlobId, bool wait) override;
+  Result<bool> work() override;
+  Result<bool> at_rest() override;
+  Result<Stats> stats() override;
+
+  // States and leases (registry.cpp).
+  [[nodiscard]] Result<LeasePtr> lease(BlobId, bool counted);
+  [[nodiscard]] LeasePtr adopt(StatePtr);  ///< a new blob's state, filled by the caller
+  [[nodiscard]] std::unique_ptr<Busy> take_busy(const StatePtr&);
+  [[nodiscard]] std::unique_ptr<Busy> try_busy(const StatePtr&);
+  /// True when only `mine` leases it: from now on nobody opens it until done_applying().
+  [[nodiscard]] bool begin_applying(BlobState&);
+  void done_applying(BlobState&);
+  [[nodiscard]] bool begin_dying(BlobId);  ///< false: somebody uses it
+  void done_dying(BlobId);
+
+  // Reading (reading.cpp).
+  [[nodiscard]] PageLoader loader();
+  /// Bytes of the blob from `at`, patches laid over, zeros beyond its end.
+  [[nodiscard]] Result<void> read_blob(BlobState&, std::uint64_t at, MutableBytes out);
+  /// Bytes of one chunk from `at` within it; zeros beyond e.length.
+  [[nodiscard]] Result<void> read_entry(const Entry&, std::uint64_t index, std::uint32_t at, MutableBytes out, bool void_cv = false);
+  [[nodiscard]] Result<BlobHash> hash_manifest(const Manifest&, const Patches&, BlobState*, std::uint64_t hole_limit);
+
+  // Rows (rows.cpp).
+  [[nodiscard]] Result<Standing> standing(Tx&, BlobId);
+  /// Bytes that blob `b` of standing `s` no longer refers to.
+  [[nodiscard]] Result<void> let_go(Tx&, const Standing& s, std::span<const Entry>);
+  [[nodiscard]] Result<void> let_go_page(Tx&, const Standing& s, std::uint64_t id, std::uint64_t birth);
+  [[nodiscard]] Result<void> refer(Tx&, std::span<const Entry>);
+  [[nodiscard]] Result<void> kill(Tx&, const std::vector<Extent>&);
+  [[nodiscard]] PageSink page_sink(Tx&, const Standing* own, std::uint64_t owner);
+  [[nodiscard]] Result<void> put_patch(Tx&, BlobId, std::uint64_t block, ByteView data);
+  [[nodiscard]] Result<void> drop_patches(Tx&, BlobId, std::uint64_t from_block, std::uint64_t to_block);
+  [[nodiscard]] Result<void> merge_families(Tx&, std::int64_t from, std::int64_t into);
+  /// The blob of the bucket with this hash that others may be pointed at; 0 = none.
+  [[nodiscard]] Result<BlobId> find_hash(Tx&, BucketId, const BlobHash&);
+
+  // Numbers.
+  [[nodiscard]] Result<void> ensure_ids(std::uint64_t n);
+  [[nodiscard]] std::uint64_t next_id() { return ids_.fetch_add(1); }
+
+  [[nodiscard]] Result<Entry> append(ChunkBytes::Lane&, Mutex&, std::uint64_t index, bool root, ByteView);
+  void discard(const Entry&);
+  void settle(const Entry&);  ///< rows refer to it now
+  void note_patched(BlobId, std::uint64_t bytes);
+  void note_unpatched(BlobId);
+
+  Writer& writer() { return writer_; }
+  const Options& options() const { return options_; }
+  ChunkBytes& bytes() { return *bytes_; }
+  ChunkCache& cache() { return cache_; }
+  Workers& workers() { return workers_; }
+  ChunkBytes::Lane& small_lane() { return *small_lane_; }
+  Mutex& small_mutex() { return small_mutex_; }
+
+  std::atomic<std::uint64_t> buffered{0};  ///< bytes of unstaged writes
+  std::atomic<std::uint64_t> queued{0};    ///< of those, waiting for a worker
+  std::mutex queue_mutex;
+  std::condition_variable queue_room;
+  std::atomic<std::uint64_t> family_changes{0};  ///< shares made or let go: a sweep begun before is repeated
+
+ private:
+  friend class Lease;
+  friend class Busy;
+  Result<void> load(BlobState&);
+  void unlease(const StatePtr&, bool counted);
+
+  Result<bool> fold_slice();
+  Result<bool> fold(BlobId);
+  Result<bool> collect_slice();
+  Result<bool> sweep(std::int64_t family);
+  Result<bool> punch_slice();
+  Result<void> scavenge();
+
+  Writer& writer_;
+  Disk& disk_;
+  const Clock& clock_;
+  Options options_;
+  std::unique_ptr<Segments> segments_;
+  std::unique_ptr<ChunkBytes> bytes_;
+  ChunkCache cache_;
+  bool unclean_ = false;  ///< the last end was not an orderly close
+
+  std::mutex registry_;
+  std::condition_variable changed_;
+  std::unordered_map<BlobId, StatePtr> states_;
+  std::set<BlobId> dying_;
+
+  struct Patched { TimeNs last; std::uint64_t bytes; };
+  Mutex patched_mutex_;
+  std::map<BlobId, Patched> patched_ INDRA_GUARDED_BY(patched_mutex_);
+
+  Mutex garbage_mutex_;
+  std::vector<Extent> garbage_ INDRA_GUARDED_BY(garbage_mutex_);                  // never referred to by a row
+  std::map<std::uint32_t, std::uint64_t> unsettled_ INDRA_GUARDED_BY(garbage_mutex_);  // bytes not referred to yet
+
+  std::atomic<std::uint64_t> ids_{1};
+  std::uint64_t reserved_ = 0;  // guarded by ids_mutex_
+  std::mutex ids_mutex_;
+  Mutex work_mutex_;  // one slice at a time
+
+  std::unique_ptr<ChunkBytes::Lane> small_lane_;
+  Mutex small_mutex_;
+  Workers workers_;  // last: its jobs use everything above
+};
+
+[[nodiscard]] std::unique_ptr<Content> make_content(Store&, BucketId, LeasePtr base, bool frozen);
+
+}  // namespace indra::blob

@@ -1,0 +1,82 @@
+// The schema is the documentation: this text is what `sqlite3 vault.db .schema` shows.
+#include "blob/content_store.h"
+
+namespace indra {
+
+const Migration kBlobSchema{"blob: blobs, pages, patches, segments, dead content", R"sql(
+-- Numbers the store keeps. 'ids': blob, owner and page numbers up to this one may have been used; 'clean': 1 after
+-- an orderly close, 0 while the vault is open.
+CREATE TABLE content_state(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+
+-- Byte strings. A blob that may share chunks with others is in their family (C10).
+CREATE TABLE blobs(
+  id      INTEGER PRIMARY KEY,        -- BlobId; never reused
+  bucket  INTEGER NOT NULL,
+  family  INTEGER,                    -- blobs of one family may share chunks and pages; NULL: the family `id`
+  owner   INTEGER,                    -- chunks and pages born under this number are this blob's alone; NULL: `id`
+  refs    INTEGER NOT NULL,           -- node rows that name it; 0 = collected once nobody reads it
+  size    INTEGER NOT NULL,           -- bytes
+  stored  INTEGER,                    -- bytes that are not holes; NULL: all
+  hash    BLOB,                       -- BLAKE3-256, 32 bytes; NULL: not known yet
+  twin    INTEGER NOT NULL DEFAULT 0, -- 1: another blob of the bucket has this hash; its bytes were not compared
+  form    INTEGER NOT NULL,           -- 0: `data` is the content; 1: `data` is the root page of its manifest
+  data    BLOB NOT NULL
+);
+CREATE UNIQUE INDEX blobs_by_hash ON blobs(bucket, hash) WHERE hash IS NOT NULL AND twin = 0;
+CREATE INDEX blobs_by_family ON blobs(family) WHERE family IS NOT NULL;
+CREATE INDEX blobs_unreferenced ON blobs(id) WHERE refs = 0;
+
+-- Manifest pages below the root: 64 entries each (docs/formats/manifest-v1.md).
+CREATE TABLE pages(
+  id    INTEGER PRIMARY KEY,
+  data  BLOB NOT NULL
+);
+
+-- 4 KiB blocks of a blob, newer than the chunk under them, until they are folded into it (C20).
+CREATE TABLE patches(
+  blob    INTEGER NOT NULL,
+  block   INTEGER NOT NULL,           -- offset / 4096
+  seal    INTEGER NOT NULL,           -- first 8 bytes of the BLAKE3 of `data`
+  data    BLOB NOT NULL,              -- 4096 bytes, fewer at the end of the file
+  PRIMARY KEY(blob, block)
+) WITHOUT ROWID;
+
+-- Segment files: where the referred bytes end, and how many of them live.
+CREATE TABLE segments(
+  id    INTEGER PRIMARY KEY,
+  end   INTEGER NOT NULL,             -- bytes; what lies behind is left over from a crash
+  live  INTEGER NOT NULL              -- bytes that blobs refer to
+);
+
+-- Runs of segment bytes that no blob refers to any more: punched after the next barrier (C30).
+CREATE TABLE dead_extents(
+  segment INTEGER NOT NULL,
+  offset  INTEGER NOT NULL,
+  length  INTEGER NOT NULL,
+  PRIMARY KEY(segment, offset)
+) WITHOUT ROWID;
+
+-- What a living blob let go that another one of its family may still use: judged when the family is swept (C31).
+CREATE TABLE loose(
+  family  INTEGER NOT NULL,
+  segment INTEGER NOT NULL,           -- 0: `place` is a page
+  place   INTEGER NOT NULL,           -- offset in the segment, or id of the page
+  length  INTEGER NOT NULL,
+  PRIMARY KEY(family, segment, place)
+) WITHOUT ROWID;
+
+-- Chunk bytes of a vault in a single file: instead of segments.
+CREATE TABLE chunks(
+  id    INTEGER PRIMARY KEY,
+  data  BLOB NOT NULL
+);
+
+-- What is stored.
+CREATE VIEW v_blobs AS
+  SELECT id, bucket, refs, size, coalesce(stored, size) AS stored, lower(hex(hash)) AS hash,
+         CASE form WHEN 0 THEN 'inline' ELSE 'chunks' END AS form,
+         (SELECT count(*) FROM patches WHERE blob = blobs.id) AS patches
+  FROM blobs;
+)sql"};
+
+}  // namespace indra

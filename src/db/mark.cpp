@@ -1,0 +1,217 @@
+#include "db/mark.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <fstream>
+
+#include "base/log.h"
+
+namespace indra {
+namespace {
+
+constexpr std::size_t kSize = 4096;
+constexpr std::size_t kSecondRecord = 2048;  // another sector
+constexpr std::uint64_t kMagic = 0x316B72614D41444Eull;
+
+std::uint64_t fold(ByteView bytes) {
+  std::uint64_t h = 0xCBF29CE484222325ull;
+  for (const std::byte b : bytes) h = (h ^ static_cast<std::uint64_t>(b)) * 0x100000001B3ull;
+  return h != 0 ? h : 1;
+}
+
+std::uint64_t sum_of(const Mark::Record& r) {
+  return fold(std::as_bytes(std::span{&r, 1}).first(sizeof r - sizeof r.checksum));
+}
+
+/// Says whether the machine has run without a break: then nothing that was written can be missing.
+std::uint64_t boot_id() {
+  std::ifstream in{"/proc/sys/kernel/random/boot_id"};
+  std::string id;
+  return std::getline(in, id) ? fold(as_view(id)) : 0;
+}
+
+std::uint32_t be32(const std::byte* p) { return __builtin_bswap32(load_le<std::uint32_t>(p)); }
+
+struct Wal {
+  bool header = false;  // a sound one
+  std::uint32_t salt1 = 0, salt2 = 0;
+  std::uint32_t commits_to = 0;  // the last sound frame that ends a transaction
+  bool has_claim = false;        // the frame that the mark names is there, with the same sums
+  std::optional<std::array<std::byte, 100>> first_page;
+};
+
+/// Follows the frames as SQLite's recovery does.
+Result<Wal> walk(const std::string& path, const Mark::Record* claim) {
+  Wal w;
+  auto file = RawFile::open(path);
+  if (!file) return w;  // none
+  std::array<std::byte, kWalHeader> h;
+  INDRA_LET(const bool whole, (*file)->read(0, h));
+  if (!whole) return w;
+  const std::uint32_t magic = be32(h.data());
+  std::uint32_t s1 = 0, s2 = 0;
+  wal_checksum(ByteView{h}.first(24), s1, s2);
+  if (magic != 0x377f0682 || be32(h.data() + 8) != kDbPage || s1 != be32(h.data() + 24) || s2 != be32(h.data() + 28))
+    return w;
+  w.header = true;
+  w.salt1 = be32(h.data() + 16);
+  w.salt2 = be32(h.data() + 20);
+  std::array<std::byte, kWalFrame> f;
+  std::optional<std::array<std::byte, 100>> first_page;
+  for (std::uint32_t n = 1;; ++n) {
+    INDRA_LET(const bool more, (*file)->read(kWalHeader + (n - 1) * std::uint64_t{kWalFrame}, f));
+    if (!more || be32(f.data() + 8) != w.salt1 || be32(f.data() + 12) != w.salt2) break;
+    wal_checksum(ByteView{f}.first(8), s1, s2);
+    wal_checksum(ByteView{f}.subspan(kWalFrameHeader), s1, s2);
+    if (s1 != be32(f.data() + 16) || s2 != be32(f.data() + 20)) break;
+    if (be32(f.data()) == 1) {
+      first_page.emplace();
+      std::memcpy(first_page->data(), f.data() + kWalFrameHeader, first_page->size());
+    }
+    if (be32(f.data() + 4) == 0) continue;
+    w.commits_to = n;
+    if (first_page) w.first_page = first_page;
+    if (claim != nullptr && n == claim->frame) w.has_claim = s1 == claim->sum1 && s2 == claim->sum2;
+  }
+  return w;
+}
+
+/// Whether the file holds the last commit: then nothing of the WAL is missed.
+Result<bool> holds_last(RawFile& db, const Mark::Record& r) {
+  if (r.last_page == 0) return true;  // not known
+  std::array<std::byte, kDbPage> page;
+  INDRA_LET(const bool whole, db.read((r.last_page - 1) * std::uint64_t{kDbPage}, page));
+  return whole && page_checksum(r.last_page, page.data()) == r.last_sum;
+}
+
+Result<void> compare(const std::string& path, RawFile& db, const Mark::Record& r, const Wal& w) {
+  if (r.frame == 0) return {};
+  const std::string hint = "; remove " + path + "-mark to go on with what is left";
+  if (w.header && w.salt1 == r.salt1 && w.salt2 == r.salt2) {
+    if (w.has_claim) return {};
+    return fail(Errc::corrupt, path + "-wal is damaged: sound up to frame " + std::to_string(w.commits_to) +
+                                   ", but it was durable up to " + std::to_string(r.frame) + hint);
+  }
+  // Each restart of the WAL counts its first salt up, and comes after all of it went into the file.
+  if (w.header && static_cast<std::int32_t>(w.salt1 - r.salt1) > 0) return {};
+  INDRA_LET(const bool held, holds_last(db, r));
+  if (held) return {};
+  if (r.boot == 0 || r.boot != boot_id()) {
+    // After a power cut the mark may be older than the file, so this proves nothing.
+    log::warn("{}-wal is missing and was not when last seen", path);
+    return {};
+  }
+  return fail(Errc::corrupt, path + "-wal is lost: the database lacks its last commits" + hint);
+}
+
+}  // namespace
+
+std::optional<Mark::Record> Mark::load(const std::string& path) {
+  std::optional<Record> best;
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0) return best;
+  for (const std::size_t at : {std::size_t{0}, kSecondRecord}) {
+    Record r{};
+    if (::pread(fd, &r, sizeof r, static_cast<off_t>(at)) != sizeof r) continue;
+    if (r.magic != kMagic || r.checksum != sum_of(r)) continue;
+    if (!best || r.turn > best->turn) best = r;
+  }
+  ::close(fd);
+  return best;
+}
+
+Mark::~Mark() {
+  if (map_ != nullptr) ::munmap(map_, kSize);
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Result<void> Mark::open(const std::string& path) {
+  const auto before = load(path);
+  path_ = path;
+  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd_ < 0) return fail(errno, "open " + path);
+  // Room on the device first: a mapped page without any would be a SIGBUS.
+  if (const int err = ::posix_fallocate(fd_, 0, kSize); err != 0) return fail(err, "make room for " + path);
+  void* map = ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
+  if (map == MAP_FAILED) return fail(errno, "map " + path);
+  MutexLock lock{mutex_};
+  map_ = static_cast<std::byte*>(map);
+  if (before) now_ = *before;
+  now_.magic = kMagic;
+  now_.boot = boot_id();
+  return {};
+}
+
+void Mark::put() {
+  if (map_ == nullptr) return;
+  ++now_.turn;
+  now_.checksum = sum_of(now_);
+  // The other record stays whole until this one is: a kill in between leaves the one before.
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  std::memcpy(map_ + (now_.turn % 2 != 0 ? kSecondRecord : 0), &now_, sizeof now_);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+}
+
+void Mark::committing() {
+  MutexLock lock{mutex_};
+  now_.last_page = 0;
+  put();
+}
+
+void Mark::committed(const WalPosition& last) {
+  MutexLock lock{mutex_};
+  now_.last_page = last.frame != 0 ? last.page : 0;
+  now_.last_sum = last.page_sum;
+  put();
+}
+
+void Mark::durable(const WalPosition& p) {
+  if (p.frame == 0) return;
+  MutexLock lock{mutex_};
+  now_.salt1 = p.salt1;
+  now_.salt2 = p.salt2;
+  now_.frame = p.frame;
+  now_.sum1 = p.sum1;
+  now_.sum2 = p.sum2;
+  put();
+}
+
+Result<void> Mark::clear() {
+  MutexLock lock{mutex_};
+  now_.frame = 0;
+  now_.last_page = 0;
+  put();
+  put();  // both records: neither may speak of a WAL that is about to go
+  if (fd_ >= 0 && ::fsync(fd_) != 0) return fail(errno, "sync " + path_);
+  return {};
+}
+
+Result<Inspected> inspect(const std::string& path) {
+  Inspected out;
+  if (::access(path.c_str(), F_OK) != 0) return out;
+  INDRA_LET(auto db, RawFile::open(path));
+  INDRA_LET(const std::uint64_t size, db->size());
+  const auto mark = Mark::load(path + "-mark");
+  INDRA_LET(const Wal wal, walk(path + "-wal", mark ? &*mark : nullptr));
+  std::array<std::byte, 100> header{};
+  if (size >= header.size()) {
+    INDRA_TRY(db->read(0, header));
+    if (as_text(ByteView{header}.first(16)) != std::string_view{"SQLite format 3\0", 16})
+      return fail(Errc::bad_format, path + " is not a database");
+  } else if (size != 0) {
+    return fail(Errc::bad_format, path + " is cut short");
+  }
+  if (wal.first_page) header = *wal.first_page;
+  out.exists = size != 0 || wal.first_page.has_value();
+  out.user_version = be32(header.data() + 60);
+  out.application_id = be32(header.data() + 68);
+  if (mark) INDRA_TRY(compare(path, *db, *mark, wal));
+  return out;
+}
+
+}  // namespace indra

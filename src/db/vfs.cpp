@@ -1,0 +1,405 @@
+#include "db/vfs.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <limits>
+#include <mutex>
+#include <new>
+#include <shared_mutex>
+
+#include "base/log.h"
+
+namespace indra {
+namespace {
+
+constexpr std::size_t kSummed = kDbPage - 8;
+constexpr std::uint32_t kNoFrame = std::numeric_limits<std::uint32_t>::max();
+constexpr std::uint32_t kWalMagic = 0x377f0682;  // checksums over little-endian words
+constexpr int kReserveStep = 256 << 10;
+
+std::uint32_t be32(const std::byte* p) { return __builtin_bswap32(load_le<std::uint32_t>(p)); }
+
+// ---- hooks ----
+
+struct Hooks {
+  std::atomic<bool> any{false};
+  std::shared_mutex mutex;
+  std::function<void(const DiskEvent&)> observer;
+  std::function<int(const DiskEvent&)> fault;
+};
+Hooks& hooks() {
+  static Hooks h;
+  return h;
+}
+
+int ask(DiskEvent::Kind kind, const std::string& path) {
+  Hooks& h = hooks();
+  if (!h.any.load(std::memory_order_relaxed)) [[likely]] return SQLITE_OK;
+  const std::shared_lock lock{h.mutex};
+  return h.fault ? h.fault({kind, path}) : SQLITE_OK;
+}
+
+int tell(int rc, DiskEvent::Kind kind, const std::string& path) {
+  Hooks& h = hooks();
+  if (!h.any.load(std::memory_order_relaxed)) [[likely]] return rc;
+  const std::shared_lock lock{h.mutex};
+  if (rc == SQLITE_OK && h.observer) h.observer({kind, path});
+  return rc;
+}
+
+// ---- files ----
+
+enum class Kind { database, wal, other };
+enum class Protected { unknown, yes, no };
+
+/// What we know of one open file. SQLite calls each file from one thread at a time, except for xSync.
+struct State {
+  Kind kind = Kind::other;
+  std::string path;
+
+  // database
+  Protected pages = Protected::unknown;
+
+  // WAL
+  std::array<std::byte, kWalFrameHeader> header{};  // written last, for the frame below
+  std::uint32_t header_frame = 0;                   // 0: its page has been written
+  std::uint32_t unsummed = kNoFrame;                // from here on pages may be ahead of their frames' checksums
+  bool foreign = false;                             // big-endian: not checked
+  bool magic_known = false;
+  WalPosition commit;
+  std::uint64_t reserved = 0;
+
+  std::mutex first_sync;
+  std::atomic<bool> synced{false};
+};
+
+struct File {
+  sqlite3_file base;
+  State* state;
+};
+static_assert(sizeof(File) % alignof(std::max_align_t) == 0);
+
+State& state(sqlite3_file* f) { return *reinterpret_cast<File*>(f)->state; }
+sqlite3_file* real(sqlite3_file* f) { return reinterpret_cast<sqlite3_file*>(reinterpret_cast<File*>(f) + 1); }
+
+void learn(State& s, const std::byte* header) {
+  if (as_text({header, 16}) != std::string_view{"SQLite format 3\0", 16}) return;
+  const bool ours = header[16] == std::byte{0x10} && header[17] == std::byte{0} && header[20] == std::byte{8};
+  s.pages = ours ? Protected::yes : Protected::no;
+}
+
+bool is_page(const State& s, int n, sqlite3_int64 at) {
+  return s.kind == Kind::database && n == static_cast<int>(kDbPage) && at % static_cast<sqlite3_int64>(kDbPage) == 0;
+}
+
+/// The frame, from 1, whose page (offset 24) or header (offset 0) is at `at`; 0: none.
+std::uint32_t frame_at(sqlite3_int64 at, std::size_t offset) {
+  const sqlite3_int64 rel = at - static_cast<sqlite3_int64>(kWalHeader + offset);
+  if (rel < 0 || rel % static_cast<sqlite3_int64>(kWalFrame) != 0) return 0;
+  return static_cast<std::uint32_t>(rel / static_cast<sqlite3_int64>(kWalFrame)) + 1;
+}
+
+int read_database_page(sqlite3_file* f, State& s, void* out, sqlite3_int64 at) {
+  auto* page = static_cast<std::byte*>(out);
+  const int rc = real(f)->pMethods->xRead(real(f), out, kDbPage, at);
+  if (rc != SQLITE_OK) return rc;
+  if (at == 0) learn(s, page);
+  if (s.pages == Protected::unknown) {
+    std::array<std::byte, 100> header;
+    if (real(f)->pMethods->xRead(real(f), header.data(), 100, 0) == SQLITE_OK) learn(s, header.data());
+  }
+  if (s.pages != Protected::yes) return rc;
+  const auto stored = load_le<std::uint64_t>(page + kSummed);
+  const auto number = static_cast<std::uint32_t>(at / static_cast<sqlite3_int64>(kDbPage)) + 1;
+  if (stored != 0 && stored != page_checksum(number, page)) {
+    log::error("{}: page {} does not match its checksum", s.path, number);
+    return SQLITE_IOERR_DATA;
+  }
+  // SQLite must not carry the sum of old bytes into the WAL: a plain SQLite may be the one to move it to the file.
+  store_le<std::uint64_t>(page + kSummed, 0);
+  return rc;
+}
+
+int write_database_page(sqlite3_file* f, State& s, const void* in, sqlite3_int64 at) {
+  if (at == 0) learn(s, static_cast<const std::byte*>(in));
+  if (s.pages == Protected::unknown) {
+    std::array<std::byte, 100> header;
+    if (real(f)->pMethods->xRead(real(f), header.data(), 100, 0) == SQLITE_OK) learn(s, header.data());
+  }
+  if (s.pages != Protected::yes) return real(f)->pMethods->xWrite(real(f), in, kDbPage, at);
+  std::array<std::byte, kDbPage> page;
+  std::memcpy(page.data(), in, kSummed);
+  const auto number = static_cast<std::uint32_t>(at / static_cast<sqlite3_int64>(kDbPage)) + 1;
+  store_le<std::uint64_t>(page.data() + kSummed, page_checksum(number, page.data()));
+  return real(f)->pMethods->xWrite(real(f), page.data(), kDbPage, at);
+}
+
+/// A frame's checksum runs over the 8 first bytes of its header and its page, and begins with that of the frame
+/// before: what is needed stands in the file, so frames of other processes are checked as well as our own.
+int read_wal_page(sqlite3_file* f, State& s, void* out, sqlite3_int64 at, std::uint32_t frame) {
+  const auto* m = real(f)->pMethods;
+  if (!s.magic_known) {
+    std::array<std::byte, 4> magic;
+    if (const int rc = m->xRead(real(f), magic.data(), 4, 0); rc != SQLITE_OK) return rc;
+    s.foreign = be32(magic.data()) != kWalMagic;
+    s.magic_known = true;
+  }
+  if (s.foreign || frame >= s.unsummed) return m->xRead(real(f), out, kDbPage, at);
+  std::array<std::byte, kWalFrame> bytes;
+  int rc = m->xRead(real(f), bytes.data(), kWalFrame, at - static_cast<sqlite3_int64>(kWalFrameHeader));
+  if (rc != SQLITE_OK) return rc;
+  std::array<std::byte, 8> before;
+  rc = m->xRead(real(f), before.data(), 8,
+                frame == 1 ? 24 : at - static_cast<sqlite3_int64>(kWalFrameHeader + kWalFrame) + 16);
+  if (rc != SQLITE_OK) return rc;
+  std::uint32_t s1 = be32(before.data()), s2 = be32(before.data() + 4);
+  wal_checksum(ByteView{bytes}.first(8), s1, s2);
+  wal_checksum(ByteView{bytes}.subspan(kWalFrameHeader), s1, s2);
+  if (s1 != be32(bytes.data() + 16) || s2 != be32(bytes.data() + 20)) {
+    log::error("{}: frame {} does not match its checksum", s.path, frame);
+    return SQLITE_IOERR_DATA;
+  }
+  std::memcpy(out, bytes.data() + kWalFrameHeader, kDbPage);
+  return SQLITE_OK;
+}
+
+/// Follows what SQLite writes into the WAL: where the last commit ends, and which pages it wrote again in place
+/// (their frames' checksums are only put right with the commit).
+void note_wal_write(State& s, const std::byte* in, int n, sqlite3_int64 at) {
+  if (at == 0 && n == static_cast<int>(kWalHeader)) {
+    s.unsummed = kNoFrame;
+    s.header_frame = 0;
+    s.commit = {};
+    return;
+  }
+  if (n == static_cast<int>(kWalFrameHeader)) {
+    const std::uint32_t frame = frame_at(at, 0);
+    std::memcpy(s.header.data(), in, kWalFrameHeader);
+    s.header_frame = frame;
+    if (frame == s.unsummed) ++s.unsummed;
+    if (frame == s.commit.frame) {
+      s.commit.sum1 = be32(in + 16);
+      s.commit.sum2 = be32(in + 20);
+    }
+    return;
+  }
+  const std::uint32_t frame = n == static_cast<int>(kDbPage) ? frame_at(at, kWalFrameHeader) : 0;
+  if (frame == 0) return;
+  if (frame != s.header_frame) {
+    s.unsummed = std::min(s.unsummed, frame);
+    return;
+  }
+  s.header_frame = 0;
+  const std::byte* h = s.header.data();
+  if (be32(h + 4) == 0) return;  // not the last of its transaction
+  const std::uint32_t page = be32(h);
+  s.commit = {be32(h + 8), be32(h + 12), frame, be32(h + 16), be32(h + 20), page, page_checksum(page, in)};
+}
+
+int x_close(sqlite3_file* f) {
+  const int rc = real(f)->pMethods->xClose(real(f));
+  delete reinterpret_cast<File*>(f)->state;
+  return rc;
+}
+
+int x_read(sqlite3_file* f, void* out, int n, sqlite3_int64 at) {
+  State& s = state(f);
+  if (is_page(s, n, at)) return read_database_page(f, s, out, at);
+  if (s.kind == Kind::wal && n == static_cast<int>(kDbPage))
+    if (const std::uint32_t frame = frame_at(at, kWalFrameHeader); frame != 0)
+      return read_wal_page(f, s, out, at, frame);
+  const int rc = real(f)->pMethods->xRead(real(f), out, n, at);
+  if (rc == SQLITE_OK && s.kind == Kind::database && at == 0 && n >= 100) learn(s, static_cast<std::byte*>(out));
+  return rc;
+}
+
+int x_write(sqlite3_file* f, const void* in, int n, sqlite3_int64 at) {
+  State& s = state(f);
+  if (s.kind == Kind::other) return real(f)->pMethods->xWrite(real(f), in, n, at);
+  if (const int rc = ask(DiskEvent::write, s.path); rc != SQLITE_OK) return rc;
+  if (is_page(s, n, at)) return tell(write_database_page(f, s, in, at), DiskEvent::write, s.path);
+  const int rc = real(f)->pMethods->xWrite(real(f), in, n, at);
+  if (rc == SQLITE_OK && s.kind == Kind::wal) note_wal_write(s, static_cast<const std::byte*>(in), n, at);
+  return tell(rc, DiskEvent::write, s.path);
+}
+
+int x_truncate(sqlite3_file* f, sqlite3_int64 size) {
+  state(f).reserved = 0;
+  return real(f)->pMethods->xTruncate(real(f), size);
+}
+
+int x_sync(sqlite3_file* f, int flags) {
+  State& s = state(f);
+  if (s.kind == Kind::other) return real(f)->pMethods->xSync(real(f), flags);
+  if (const int rc = ask(DiskEvent::sync, s.path); rc != SQLITE_OK) return rc;
+  int rc = SQLITE_OK;
+  if (s.synced.load(std::memory_order_acquire)) {
+    rc = real(f)->pMethods->xSync(real(f), flags);
+  } else {
+    // The first sync of a new WAL also syncs its directory and notes that in the file: one thread at a time.
+    const std::scoped_lock lock{s.first_sync};
+    rc = real(f)->pMethods->xSync(real(f), flags);
+    if (rc == SQLITE_OK) s.synced.store(true, std::memory_order_release);
+  }
+  return tell(rc, DiskEvent::sync, s.path);
+}
+
+int x_file_size(sqlite3_file* f, sqlite3_int64* n) { return real(f)->pMethods->xFileSize(real(f), n); }
+int x_lock(sqlite3_file* f, int l) { return real(f)->pMethods->xLock(real(f), l); }
+int x_unlock(sqlite3_file* f, int l) { return real(f)->pMethods->xUnlock(real(f), l); }
+int x_check_reserved(sqlite3_file* f, int* r) { return real(f)->pMethods->xCheckReservedLock(real(f), r); }
+int x_control(sqlite3_file* f, int op, void* arg) { return real(f)->pMethods->xFileControl(real(f), op, arg); }
+int x_sector(sqlite3_file* f) { return real(f)->pMethods->xSectorSize(real(f)); }
+int x_device(sqlite3_file* f) { return real(f)->pMethods->xDeviceCharacteristics(real(f)); }
+int x_shm_map(sqlite3_file* f, int r, int n, int extend, void volatile** p) {
+  return real(f)->pMethods->xShmMap(real(f), r, n, extend, p);
+}
+int x_shm_lock(sqlite3_file* f, int at, int n, int flags) { return real(f)->pMethods->xShmLock(real(f), at, n, flags); }
+void x_shm_barrier(sqlite3_file* f) { real(f)->pMethods->xShmBarrier(real(f)); }
+int x_shm_unmap(sqlite3_file* f, int remove) { return real(f)->pMethods->xShmUnmap(real(f), remove); }
+
+// Version 2: with shared memory for the WAL, without xFetch, so that no page is read past us.
+const sqlite3_io_methods kMethods = {
+    2,         x_close,  x_read,   x_write,          x_truncate, x_sync,   x_file_size, x_lock,
+    x_unlock,  x_check_reserved,   x_control,        x_sector,   x_device, x_shm_map,   x_shm_lock,
+    x_shm_barrier, x_shm_unmap, nullptr, nullptr};
+
+sqlite3_vfs* unix_vfs() {
+  static sqlite3_vfs* const v = sqlite3_vfs_find("unix");
+  return v;
+}
+
+int x_open(sqlite3_vfs*, const char* name, sqlite3_file* f, int flags, int* out) {
+  auto* file = reinterpret_cast<File*>(f);
+  file->base.pMethods = nullptr;
+  const int rc = unix_vfs()->xOpen(unix_vfs(), name, real(f), flags, out);
+  if (rc != SQLITE_OK) return rc;
+  auto* s = new (std::nothrow) State;
+  if (s == nullptr) {
+    real(f)->pMethods->xClose(real(f));
+    return SQLITE_NOMEM;
+  }
+  if ((flags & SQLITE_OPEN_MAIN_DB) != 0) s->kind = Kind::database;
+  if ((flags & SQLITE_OPEN_WAL) != 0) s->kind = Kind::wal;
+  if (name != nullptr) s->path = name;
+  file->state = s;
+  file->base.pMethods = &kMethods;
+  return SQLITE_OK;
+}
+
+constexpr std::uint64_t mix(std::uint64_t h, std::uint64_t w) {
+  h = std::rotl(h ^ (w * 0x9E3779B185EBCA87ull), 29);
+  return h * 0xC2B2AE3D27D4EB4Full + 0x165667B19E3779F9ull;
+}
+
+}  // namespace
+
+const char* our_vfs() {
+  static const char* const name = [] {
+    static sqlite3_vfs v = *unix_vfs();
+    v.pNext = nullptr;
+    v.zName = "indra";
+    v.szOsFile = static_cast<int>(sizeof(File)) + unix_vfs()->szOsFile;
+    v.xOpen = x_open;
+    sqlite3_vfs_register(&v, 0);
+    return v.zName;
+  }();
+  return name;
+}
+
+void set_vfs_observer(std::function<void(const DiskEvent&)> observer) {
+  Hooks& h = hooks();
+  const std::unique_lock lock{h.mutex};
+  h.observer = std::move(observer);
+  h.any = h.observer || h.fault;
+}
+
+void set_vfs_fault(std::function<int(const DiskEvent&)> fault) {
+  Hooks& h = hooks();
+  const std::unique_lock lock{h.mutex};
+  h.fault = std::move(fault);
+  h.any = h.observer || h.fault;
+}
+
+// Four lanes, each step a bijection of its lane: any change within one word is always noticed.
+std::uint64_t page_checksum(std::uint32_t page, const std::byte* bytes) {
+  std::uint64_t a = page, b = 1, c = 2, d = 3;
+  std::size_t i = 0;
+  for (; i + 32 <= kSummed; i += 32) {
+    a = mix(a, load_le<std::uint64_t>(bytes + i));
+    b = mix(b, load_le<std::uint64_t>(bytes + i + 8));
+    c = mix(c, load_le<std::uint64_t>(bytes + i + 16));
+    d = mix(d, load_le<std::uint64_t>(bytes + i + 24));
+  }
+  for (; i < kSummed; i += 8) a = mix(a, load_le<std::uint64_t>(bytes + i));
+  std::uint64_t h = mix(mix(mix(a, b), c), d);
+  h ^= h >> 32;
+  return h != 0 ? h : 1;
+}
+
+void wal_checksum(ByteView bytes, std::uint32_t& s1, std::uint32_t& s2) {
+  for (std::size_t i = 0; i + 8 <= bytes.size(); i += 8) {
+    s1 += load_le<std::uint32_t>(bytes.data() + i) + s2;
+    s2 += load_le<std::uint32_t>(bytes.data() + i + 4) + s1;
+  }
+}
+
+WalPosition last_commit(sqlite3_file* wal) {
+  if (wal == nullptr || wal->pMethods != &kMethods) return {};
+  return state(wal).commit;
+}
+
+int reserve(sqlite3_file* wal, std::uint64_t bytes) {
+  if (wal == nullptr || wal->pMethods != &kMethods) return SQLITE_OK;
+  State& s = state(wal);
+  if (bytes <= s.reserved) return SQLITE_OK;
+  if (ask(DiskEvent::write, s.path) != SQLITE_OK) return SQLITE_FULL;
+  sqlite3_file* r = real(wal);
+  int step = kReserveStep;
+  (void)r->pMethods->xFileControl(r, SQLITE_FCNTL_CHUNK_SIZE, &step);
+  auto size = static_cast<sqlite3_int64>(bytes);
+  if (r->pMethods->xFileControl(r, SQLITE_FCNTL_SIZE_HINT, &size) != SQLITE_OK) return SQLITE_FULL;
+  s.reserved = (bytes + kReserveStep - 1) / kReserveStep * kReserveStep;
+  return SQLITE_OK;
+}
+
+Result<std::unique_ptr<RawFile>> RawFile::open(const std::string& path) {
+  std::unique_ptr<RawFile> f{new RawFile};
+  f->path_ = path;
+  f->name_ = sqlite3_create_filename(path.c_str(), "", "", 0, nullptr);
+  const auto size = static_cast<std::size_t>(unix_vfs()->szOsFile);
+  f->file_ = std::make_unique<std::max_align_t[]>(size / sizeof(std::max_align_t) + 1);
+  auto* file = reinterpret_cast<sqlite3_file*>(f->file_.get());
+  file->pMethods = nullptr;
+  int out = 0;
+  const int rc = unix_vfs()->xOpen(unix_vfs(), f->name_, file, SQLITE_OPEN_READONLY | SQLITE_OPEN_MAIN_DB, &out);
+  if (rc != SQLITE_OK) {
+    file->pMethods = nullptr;
+    return fail(std::error_code{ENOENT, std::generic_category()}, "open " + path);
+  }
+  return f;
+}
+
+RawFile::~RawFile() {
+  auto* file = reinterpret_cast<sqlite3_file*>(file_.get());
+  if (file != nullptr && file->pMethods != nullptr) file->pMethods->xClose(file);
+  if (name_ != nullptr) sqlite3_free_filename(const_cast<char*>(name_));
+}
+
+Result<bool> RawFile::read(std::uint64_t at, MutableBytes out) {
+  auto* file = reinterpret_cast<sqlite3_file*>(file_.get());
+  const int rc = file->pMethods->xRead(file, out.data(), static_cast<int>(out.size()), static_cast<sqlite3_int64>(at));
+  if (rc == SQLITE_IOERR_SHORT_READ) return false;
+  if (rc != SQLITE_OK) return fail(EIO, "read " + path_);
+  return true;
+}
+
+Result<std::uint64_t> RawFile::size() {
+  auto* file = reinterpret_cast<sqlite3_file*>(file_.get());
+  sqlite3_int64 n = 0;
+  if (file->pMethods->xFileSize(file, &n) != SQLITE_OK) return fail(EIO, "stat " + path_);
+  return static_cast<std::uint64_t>(n);
+}
+
+}  // namespace indra
