@@ -26,10 +26,12 @@ std::string advice(const std::error_code& code) {
 void Context::complain(std::string_view thing, const Error& e) const {
   std::string line = "indrafs: ";
   if (!verb.empty()) line += verb + ": ";
-  std::string text = e.text();
+  // A context that names the way out ("...; do this") says it all; else the code's text tells what is wrong.
+  const bool whole = e.context.find("; ") != std::string::npos;
+  std::string text = whole ? e.context : e.text();
   if (!thing.empty() && !text.starts_with(thing)) line += shown_name(thing, true) + ": ";
   line += shown_name(text, true);
-  if (const std::string way = advice(e.code); !way.empty() && text.find("; ") == std::string::npos) line += "; " + way;
+  if (const std::string way = advice(e.code); !way.empty() && !whole) line += "; " + way;
   fmt::print(stderr, "{}\n", line);
 }
 

@@ -84,7 +84,7 @@ void add_rm(CLI::App& app, Context& ctx) {
       request["recursive"] = o->recursive;
       request["force"] = o->force;
       auto failed = run(ctx, *client, request);
-      if (!failed && failed.error().code == std::errc::is_a_directory) failed = fail(EISDIR, argument + ": remove it with -r;");
+      if (!failed && failed.error().code == std::errc::is_a_directory) failed = fail(EISDIR, argument + " is a directory; remove it with -r");
       if (!failed) ctx.complain(argument, failed.error());
       if (!failed || *failed > 0) status = 1;
     }

@@ -60,7 +60,7 @@ void add_export(CLI::App& app, Context& ctx) {
     const bool is_dir = ::stat(o->dest.c_str(), &st) == 0 && S_ISDIR(st.st_mode);
     tar = tar && !is_dir;
     if (o->dest == "-" && ::isatty(STDOUT_FILENO) == 1) throw Usage{"an archive on a terminal is of no use: send it to a file or a program"};
-    if (tar && o->dest != "-" && o->conflict == "fail" && ::access(o->dest.c_str(), F_OK) == 0) return fail(EEXIST, o->dest + ": use --on-conflict replace");
+    if (tar && o->dest != "-" && o->conflict == "fail" && ::access(o->dest.c_str(), F_OK) == 0) return fail(EEXIST, o->dest + " exists; use --on-conflict replace");
     INDRA_LET(Client* client, ctx.reach(src.vault));
     std::uint64_t sink_failed = 0;
     Json request = src.request("get");

@@ -45,7 +45,7 @@ Result<int> mount(Context& ctx, const MountArgs& a) {
     if (!name->empty() && !valid_name(*name)) throw Usage{*name + " is no name of a branch or snapshot"};
   const std::string mountpoint = absolute(a.mountpoint, true);
   struct stat st{};
-  if (::stat(mountpoint.c_str(), &st) != 0 && errno == ENOENT) return fail(ENOENT, mountpoint + ": make it first, with: mkdir -p " + mountpoint);
+  if (::stat(mountpoint.c_str(), &st) != 0 && errno == ENOENT) return fail(ENOENT, mountpoint + " does not exist; make it first: mkdir -p " + mountpoint);
   DaemonOptions d;
   d.vault = ctx.vault();
   d.create = ctx.default_vault();

@@ -12,7 +12,7 @@ namespace {
 struct PutArgs {
   std::vector<std::string> places;
   std::string conflict = "replace";
-  bool recursive = false;
+  bool recursive = false, parents = false;
 };
 
 std::string last_name(std::string path) {
@@ -51,6 +51,7 @@ Result<int> put(Context& ctx, const PutArgs& a) {
   }
   Json request = dir.request("put");
   request["conflict"] = a.conflict;
+  request["make"] = a.parents;
   Progress progress{"put", known ? total : 0};
   INDRA_LET(const Sent sent, send_items(ctx, *client, request, progress, true, [&](const ItemSinks& sinks) -> Result<void> {
     for (const std::string& f : from) {
@@ -69,6 +70,7 @@ void add_put(CLI::App& app, Context& ctx) {
   CLI::App* verb = add_verb(app, ctx, "put", "Copy files into a vault, each whole or not at all", "  indrafs put report.pdf :/documents\n  date | indrafs put - :/now.txt\n  indrafs put -r photos agent:/gallery", [&ctx, a] { return put(ctx, *a); });
   verb->add_option("SRC", a->places, "files of the host (- = standard input), then where to: [BRANCH]:/PATH, or a path in a mount")->required();
   verb->add_flag("-r,-R,--recursive", a->recursive, "directories with all in them");
+  verb->add_flag("-p,--parents", a->parents, "make the directories that DEST lies in");
   verb->add_option("--on-conflict", a->conflict, "what to do where a name is taken (default: replace)")->check(CLI::IsMember({"replace", "skip", "fail"}));
 }
 

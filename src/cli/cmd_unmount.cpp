@@ -29,7 +29,7 @@ Result<void> unmount(Context& ctx, const std::string& argument, bool force) {
   const auto mounts = indrafs_mounts();
   const HostMount* m = mount_of(mounts, at);
   if (m == nullptr || m->mountpoint != at)
-    return fail(EINVAL, at + " is no indrafs mount" + (m != nullptr ? "; it lies in the one at " + m->mountpoint : std::string{}));
+    return fail(EINVAL, at + (m != nullptr ? " is no mount point; the mount it lies in is " + m->mountpoint : " is no indrafs mount; `indrafs status` tells where the vault is mounted"));
   for (const std::string& vault : {m->source, ctx.vault()}) {
     if (!vault.starts_with('/')) continue;
     auto daemon = Client::daemon(vault);
@@ -37,7 +37,7 @@ Result<void> unmount(Context& ctx, const std::string& argument, bool force) {
     auto r = (*daemon)->call({{"verb", "unmount"}, {"mountpoint", name_to_json(at)}, {"force", force}});
     if (r) return bool_field(*r, "ending") ? (*daemon)->wait_committed() : Result<void>{};
     if (r.error().code == std::errc::device_or_resource_busy)
-      return fail(r.error().code, at + ": files in it are open (fuser -m " + at + " tells whose); close them, or use --force");
+      return fail(r.error().code, at + " has open files (fuser -m " + at + " tells whose); close them, or use --force");
     if (r.error().code != std::errc::invalid_argument) return fail(r.error());
   }
   INDRA_TRY(remove_dead(at));

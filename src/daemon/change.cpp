@@ -56,7 +56,7 @@ Result<Json> verb_move(Call& c) {
   INDRA_LET(const std::string path, path_of(c));
   INDRA_LET(const std::string to, path_of(c, "to"));
   if (name_field(c.request, "branch").value_or("main") != name_field(c.request, "to_branch").value_or("main"))
-    return fail(EXDEV, path + ": names move within one branch; use cp, then rm");
+    return fail(EXDEV, path + " cannot move to another branch; use cp, then rm");
   INDRA_LET(const auto view, view_of(c, true));
   INDRA_LET(const PathParent from, find_parent(*view, path));
   INDRA_LET(const PathParent dest, destination(*view, to, from.name));
@@ -200,7 +200,7 @@ Result<Json> verb_copy(Call& c) {
   if (S_ISDIR(f.attr.mode) && !bool_field(c.request, "recursive")) return fail(EISDIR, path);
   const std::string name = f.path.substr(f.path.rfind('/') + 1);
   INDRA_LET(const PathParent dest, destination(*target, to, name));
-  if (dest.name.empty()) return fail(EINVAL, to + ": name the place of the root's copy");
+  if (dest.name.empty()) return fail(EINVAL, to + " must name the root's copy itself; add a name");
   Copier copier{c, source, *target};
   INDRA_TRY(copier.node(f.path, f.attr, dest.parent, dest.name, bool_field(c.request, "no_clobber")));
   return Json{{"items", copier.items}, {"bytes", copier.bytes}, {"failed", copier.failed}};

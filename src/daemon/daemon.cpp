@@ -127,7 +127,7 @@ Result<Json> start_daemon(const DaemonOptions& o) {
     // A grandchild: no zombie, and no terminal can become its own.
     if (const pid_t second = ::fork(); second != 0) ::_exit(second < 0 ? 1 : 0);
     block_signals();
-    log::set_level(o.log_level);
+    log::set_level("warn");  // until it is ready, the caller's terminal is where it speaks
     const int out = pipe[1];
     const auto ready = [&](const Result<Json>& r) {
       Message m;
@@ -139,6 +139,7 @@ Result<Json> start_daemon(const DaemonOptions& o) {
       if (r) {
         // From here on the log is where it speaks. Standard error is let go of, so that a pipe of the caller's ends.
         log::to_file(o.vault + "/daemon.log");
+        log::set_level(o.log_level);
         const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
         for (const int fd : {0, 1, 2}) ::dup2(null, fd);
         if (null > 2) ::close(null);

@@ -340,6 +340,23 @@ class Ingest {
 
 }  // namespace
 
+namespace {
+
+/// mkdir -p
+Result<Found> make_all(Call& c, View& v, std::string path) {
+  while (path.size() > 1 && path.ends_with('/')) path.pop_back();
+  auto there = find(v, path, true);
+  if (there || there.error().code != std::errc::no_such_file_or_directory) return there;
+  const std::size_t slash = path.rfind('/');
+  INDRA_LET(const Found parent, make_all(c, v, slash == 0 ? "/" : path.substr(0, slash)));
+  if (!S_ISDIR(parent.attr.mode)) return fail(ENOTDIR, path);
+  INDRA_LET(const Attr made, v.mkdir(c.caller, parent.attr.node, path.substr(slash + 1), 0755));
+  v.forget(made.node, 1);
+  return Found{made, path};
+}
+
+}  // namespace
+
 // {"path": the directory that the items go into, "make": make it if missing, "conflict", "dry_run"}; then items, `end`.
 Result<Json> verb_put(Call& c) {
   INDRA_LET(const auto view, view_of(c, true));
@@ -351,15 +368,13 @@ Result<Json> verb_put(Call& c) {
   bool fresh = false;
   if (!top) {
     if (top.error().code != std::errc::no_such_file_or_directory || !bool_field(c.request, "make")) return fail(top.error());
-    INDRA_LET(const PathParent p, find_parent(*view, path));
     fresh = true;
     if (dry_run) {
       top = Found{};
       top->attr.mode = S_IFDIR;
     } else {
-      INDRA_LET(const Attr made, view->mkdir(c.caller, p.parent, p.name, 0755));
-      view->forget(made.node, 1);
-      top = Found{made, path};
+      top = make_all(c, *view, path);
+      if (!top) return fail(top.error());
     }
   }
   if (!S_ISDIR(top->attr.mode)) return fail(ENOTDIR, path);

@@ -176,7 +176,7 @@ Result<std::shared_ptr<View>> view_of(Call& c, bool writing) {
   auto v = c.fs.open_view(spec, &cli_front);
   if (!v) {
     if (v.error().code == std::errc::no_such_file_or_directory)
-      return fail(ENOENT, spec.snapshot.empty() ? "branch " + spec.branch : "snapshot " + spec.snapshot);
+      return fail(ENOENT, spec.snapshot.empty() ? "there is no branch " + spec.branch + "; `indrafs branch list` shows them" : "there is no snapshot " + spec.snapshot + "; `indrafs snapshot list` shows them");
     return fail(v.error());
   }
   return v;
@@ -188,7 +188,7 @@ Result<std::shared_ptr<View>> branch_view(Call& c, const std::string& branch) {
   spec.branch = branch;
   spec.live = false;
   auto v = c.fs.open_view(spec, &cli_front);
-  if (!v && v.error().code == std::errc::no_such_file_or_directory) return fail(ENOENT, "branch " + branch);
+  if (!v && v.error().code == std::errc::no_such_file_or_directory) return fail(ENOENT, "there is no branch " + branch + "; `indrafs branch list` shows them");
   return v;
 }
 
