@@ -1,6 +1,7 @@
 #include "cli/app.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -44,7 +45,11 @@ Result<Client*> Context::reach(const std::string& vault) {
   o.vault = vault;
   o.player = player;
   o.waiting = [this](const std::string& what) { say("waiting: " + what); };
-  INDRA_LET(client_, Client::reach(o));
+  auto client = Client::reach(o);
+  if (!client && client.error().code == std::errc::no_such_file_or_directory && ::access((vault + "/vault.db").c_str(), F_OK) != 0)
+    return fail(ENOENT, vault + " holds no vault; make one with: indrafs init" + (default_vault() ? "" : " " + vault));
+  if (!client) return fail(client.error());
+  client_ = std::move(*client);
   client_vault_ = vault;
   return client_.get();
 }

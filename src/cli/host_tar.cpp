@@ -176,7 +176,7 @@ class TarSink final : public Sink {
   static Result<std::unique_ptr<Sink>> open(const std::string& path) {
     auto s = std::make_unique<TarSink>();
     archive* a = s->archive_.get();
-    archive_write_set_format_pax_restricted(a);
+    archive_write_set_format_pax(a);
     const auto ends = [&](const char* end) { return path.ends_with(end); };
     if (ends(".gz") || ends(".tgz")) archive_write_add_filter_gzip(a);
     else if (ends(".xz") || ends(".txz")) archive_write_add_filter_xz(a);

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# import and export: what goes in comes out the same; archives cannot reach beyond their place.
+# import and export: what goes in comes exported the same; archives cannot reach beyond their place.
 . "$INDRA_SOURCE/tests/cli/common.sh"
 expect 0 $i init
 
@@ -23,12 +23,12 @@ list() { (cd "$1" && find . -mindepth 1 ! -type d -printf '%p %y %m %s %n %l %T@
 expect 0 $i import --dry-run src :/in
 expect 1 $i ls :/in
 expect 0 $i import src :/in
-expect 0 $i export :/in out
-diff <(list src) <(list out) || die "what came out is not what went in"
-diff -r --no-dereference -x fifo src out || die "contents differ"
-[[ $(stat -c %b out/sparse) -lt 1000 ]] || die "the hole was filled"
-[[ $xattrs == no ]] || same "$(getfattr --only-values -n user.colour out/large)" blue
-[[ out/large -ef out/deep/again ]] || die "the hard link is gone"
+expect 0 $i export :/in exported
+diff <(list src) <(list exported) || die "what came out is not what went in"
+diff -r --no-dereference -x fifo src exported || die "contents differ"
+[[ $(stat -c %b exported/sparse) -lt 1000 ]] || die "the hole was filled"
+[[ $xattrs == no ]] || same "$(getfattr --only-values -n user.colour exported/large)" blue
+[[ exported/large -ef exported/deep/again ]] || die "the hard link is gone"
 
 # Names that are taken.
 expect 1 $i import src :/in
@@ -38,17 +38,17 @@ grep -q skipped out || true
 echo changed >src/deep/3
 expect 0 $i import --on-conflict replace src :/in
 same "$($i cat :/in/deep/3)" changed
-expect 1 $i export :/in out
-rm -rf out
+expect 1 $i export :/in exported
+rm -rf exported
 
 # Archives, there and back.
 expect 0 $i export :/in a.tar.gz
 mkdir t && tar -C t -xpf a.tar.gz
-diff <(list src | grep -v '/large\|/again') <(list t | grep -v '/large\|/again') || die "through a tar"
+diff <(list src | grep -av '/large\|/again') <(list t | grep -av '/large\|/again') || die "through a tar"
 cmp t/large src/large
 tar -C src --sparse -cf - . | $i import - :/from-tar
 expect 0 $i export :/from-tar out2
-diff <(list src | grep -v '^./\(deep\|empty\) ') <(list out2 | grep -v '^./\(deep\|empty\) ') || die "from a tar"
+diff <(list src | grep -av '^./\(deep\|empty\) ') <(list out2 | grep -av '^./\(deep\|empty\) ') || die "from a tar"
 for z in gz xz zst bz2; do
   command -v ${z/gz/gzip} >/dev/null || true
   expect 0 $i export :/in/deep d.tar.$z

@@ -47,8 +47,8 @@ expect 1 $i unmount m2
 mkdir src && for n in $(seq 200); do echo $n >src/$n; done
 expect 0 $i import src m/vault/imported
 diff -r src m/vault/imported
-expect 0 $i export m/vault/imported out
-diff -r src out
+expect 0 $i export m/vault/imported exported
+diff -r src exported
 
 # Files that are open keep the mount, but not against force.
 exec 7>m/vault/open

@@ -57,9 +57,10 @@ expect 0 $i mv :/in :/made
 expect 1 $i mv -n :/a.txt :/big
 expect 0 $i cp :/big :/big2
 $i cat :/big2 | cmp - big
-before=$($i stats --json | sed -n 's/.*"unique": \([0-9]*\).*/\1/p')
+unique() { $i stats --json | sed -n 's/.*"unique": \([0-9]*\).*/\1/p'; }
+before=$(unique)
 expect 0 $i cp :/big :/big3
-same "$($i stats --json | sed -n 's/.*"unique": \([0-9]*\).*/\1/p')" "$before"
+(( $(unique) - before <= 65536 )) || die "cp copied what it could share"  # an unfinished last chunk may be
 expect 1 $i cp :/made :/copy
 expect 0 $i cp -r :/made :/copy
 expect 0 $i cp -r :/made :/made/self
