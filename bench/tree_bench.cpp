@@ -25,6 +25,7 @@ struct Vault {
     WriterOptions w;
     w.create = true;
     w.migrations = migrations;
+    w.background = false;  // the tree alone, without the Writer's commits
     writer = std::move(Writer::open(dir + "/vault.db", w).value());
     tree = std::move(Tree::open(*writer, store, system_clock(), {}).value());
   }
@@ -60,6 +61,7 @@ struct Vault {
       const Chain c = head(b);
       make(c, kFirstNode, "own" + std::to_string(i), S_IFREG | 0644);
     }
+    (void)writer->barrier();
     return b;
   }
 };

@@ -97,8 +97,11 @@ Result<Chain> TreeImpl::chain_at(Tx& tx, BranchId id, Seq seq) {
 
 Result<TreeImpl::Moment> TreeImpl::moment(Tx& tx, BranchId id, Seq at) {
   if (at >= last_seq()) {
+    // The head; but a moment that is pinned stays what it is when the head moves on.
+    auto q = Statement{tx, "SELECT 1 FROM pins WHERE branch = ?1 AND seq = ?2 AND kind < 4"};
+    INDRA_LET(const bool pinned, q.bind(1, id).bind(2, at).step());
     INDRA_TRY(state(id));
-    return Moment{id, kSeqMax};
+    return Moment{id, pinned ? at : kSeqMax};
   }
   for (;;) {
     INDRA_LET(const BranchState* s, state(id));

@@ -76,6 +76,16 @@ TEST(Tree, GivenNoMomentKept_WhenAskedForOne_ThenENOENT) {
   EXPECT_EQ(err(t.run([&](Tx& tx) { return t.tree->create_branch(tx, t.who, "main", "b", BranchId{1}, Seq{1}); })), ENOENT);
 }
 
+TEST(Tree, GivenAPinAtTheHead_WhenTheHeadMovesOn_ThenItsViewDoesNot) {
+  TestTree t;
+  ASSERT_TRUE(t.make(t.head(), kRoot, "a"));
+  ASSERT_EQ(t.pin_all(), 1);
+  const Chain moment = t.at(BranchId{1}, t.tree->last_seq());
+  ASSERT_TRUE(t.make(t.head(), kRoot, "b"));
+  EXPECT_TRUE(t.find(moment, kRoot, "a"));
+  EXPECT_FALSE(t.find(moment, kRoot, "b"));
+}
+
 TEST(Tree, GivenAMoment_WhenWrittenTo_ThenEROFS) {
   TestTree t;
   const auto pin = t.snapshot("s");
