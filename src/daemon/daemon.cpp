@@ -104,7 +104,12 @@ Result<void> run_daemon(const DaemonOptions& o, const std::function<void(const R
     }
   }
   (*server)->stop(cut_off);
-  mounts.unmount_all();
+  if (!mounts.unmount_all()) {
+    // A mount that cannot be ended keeps its threads: what is written is committed, and the process ends around them.
+    if (auto r = fs->sync(true); !r) log::error("last commit: {}", r.error().text());
+    (*server)->farewell();
+    ::_exit(0);
+  }
   fs.reset();  // the last commit; the lock is free afterwards
   log::info("vault {} is closed", o.vault);
   (*server)->farewell();

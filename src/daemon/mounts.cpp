@@ -138,15 +138,25 @@ bool Mounts::sweep() {
   return all_.empty();
 }
 
-void Mounts::unmount_all() {
+bool Mounts::unmount_all() {
   std::list<One> ours;
   {
     const std::lock_guard lock{mutex_};
     ours.swap(all_);
   }
-  for (One& o : ours)
-    if (o.mounted && !o.mounted->unmount(false))
-      if (auto r = o.mounted->unmount(true); !r) log::error("unmount {}: {}", o.options.mountpoint, r.error().text());
+  bool all = true;
+  for (One& o : ours) {
+    if (!o.mounted || o.mounted->unmount(false)) continue;
+    if (auto r = o.mounted->unmount(true); !r) {
+      log::error("unmount {}: {}", o.options.mountpoint, r.error().text());
+      all = false;
+    }
+  }
+  if (!all) {
+    const std::lock_guard lock{mutex_};
+    all_.swap(ours);
+  }
+  return all;
 }
 
 }  // namespace indra

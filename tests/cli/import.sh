@@ -46,7 +46,7 @@ expect 0 $i export :/in a.tar.gz
 mkdir t && tar -C t -xpf a.tar.gz
 diff <(list src | grep -av '/large\|/again') <(list t | grep -av '/large\|/again') || die "through a tar"
 cmp t/large src/large
-tar -C src --sparse -cf - . | $i import - :/from-tar
+tar -C src --sparse --format=posix -cf - . | $i import - :/from-tar
 expect 0 $i export :/from-tar out2
 diff <(list src | grep -av '^./\(deep\|empty\) ') <(list out2 | grep -av '^./\(deep\|empty\) ') || die "from a tar"
 for z in gz xz zst bz2; do

@@ -10,12 +10,12 @@
 
 namespace indra {
 
-/// One mount, served. Destroying it unmounts (lazily).
+/// One mount, served. Destroying it waits for its end.
 class Mounted {
  public:
   virtual ~Mounted() = default;
-  /// EBUSY while files are open, unless `lazy`.
-  [[nodiscard]] virtual Result<void> unmount(bool lazy) = 0;
+  /// EBUSY while files are open, unless `force`: then they are cut off. ETIMEDOUT where that cannot be done.
+  [[nodiscard]] virtual Result<void> unmount(bool force) = 0;
   [[nodiscard]] virtual bool ended() const = 0;
 };
 /// `ended` is called once, from any thread, when the mount is gone for whatever reason.
@@ -34,7 +34,8 @@ class Mounts final : public MountTable {
 
   /// Lets go of mounts that ended. True: none is left.
   bool sweep();
-  void unmount_all();
+  /// False: a mount would not end, and still serves requests.
+  [[nodiscard]] bool unmount_all();
 
  private:
   struct One {
