@@ -28,8 +28,9 @@ TEST_P(Sizes, GivenAFileOfThisSize_WhenPublished_ThenBytesAndHashAreRight) {
   ASSERT_TRUE(t.check());
 }
 INSTANTIATE_TEST_SUITE_P(Edges, Sizes,
-                         testing::Values(0, 1, 1023, 1024, 1025, 4096, 65535, 65536, 65537, 131072, 131073, (4 << 20) - 1, 4 << 20, (4 << 20) + 1,
-                                         (4 << 20) + 65536, (9 << 20) + 17));
+                         testing::Values(0, 1, 1023, 1024, 1025, 4096, 65535, 65536, 65537, 131072, 131073,
+                                         (4 << 20) - 1, 4 << 20, (4 << 20) + 1, (4 << 20) + 65536,
+                                         (9 << 20) + 17));
 
 TEST(Content, GivenPublishedContent_WhenTheSameBytesArePublished_ThenOneBlobHoldsBoth) {
   TestStore t;

@@ -37,9 +37,11 @@ class Context {
   /// --vault, then $INDRAFS_VAULT, then the default; absolute.
   [[nodiscard]] std::string vault() const;
   [[nodiscard]] bool default_vault() const;
-  /// Where an argument means: a path in the vault, or a host path inside a mount. Throws Usage for a host path elsewhere.
+  /// Where an argument means: a path in the vault, or a host path inside a mount. Throws Usage for a host
+  /// path elsewhere.
   [[nodiscard]] Place place(const std::string& argument) const;
-  /// Connected to the vault of `p`, waiting for whoever holds it. One connection is kept for the last vault asked for.
+  /// Connected to the vault of `p`, waiting for whoever holds it. One connection is kept for the last vault
+  /// asked for.
   [[nodiscard]] Result<Client*> reach(const std::string& vault);
   void close() { client_.reset(); }
   /// One line on standard error: "indrafs: VERB: THING: what is wrong; the way out".
@@ -76,8 +78,8 @@ struct HostMount {
 [[nodiscard]] std::string advice(const std::error_code&);
 
 /// A verb's subcommand. `run` is called when it was chosen.
-CLI::App* add_verb(CLI::App& app, Context& ctx, const std::string& name, const std::string& about, const std::string& examples,
-                   std::function<Result<int>()> run);
+CLI::App* add_verb(CLI::App& app, Context& ctx, const std::string& name, const std::string& about,
+                   const std::string& examples, std::function<Result<int>()> run);
 void add_json(CLI::App* verb, Context& ctx);
 
 void add_init(CLI::App&, Context&);

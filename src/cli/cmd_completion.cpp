@@ -7,7 +7,8 @@ namespace {
 
 std::string words(const CLI::App& app) {
   std::string out;
-  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) out += (out.empty() ? "" : " ") + sub->get_name();
+  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; }))
+    out += (out.empty() ? "" : " ") + sub->get_name();
   return out;
 }
 
@@ -23,7 +24,8 @@ std::string cases(const CLI::App& app, const std::string& prefix) {
   std::string out;
   for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) {
     const std::string subs = words(*sub);
-    out += fmt::format("    \"{}{}\") words=\"{}\"; subs=\"{}\" ;;\n", prefix, sub->get_name(), options(*sub), subs);
+    out += fmt::format("    \"{}{}\") words=\"{}\"; subs=\"{}\" ;;\n", prefix, sub->get_name(), options(*sub),
+                       subs);
     out += cases(*sub, prefix + sub->get_name() + " ");
   }
   return out;
@@ -46,27 +48,35 @@ std::string script(const CLI::App& app) {
   esac
 }}
 complete -o filenames -o bashdefault -F _indrafs indrafs
-)", options(app), words(app), cases(app, ""));
+)",
+                     options(app), words(app), cases(app, ""));
 }
 
 }  // namespace
 
 void add_completion(CLI::App& app, Context& ctx) {
   auto shell = std::make_shared<std::string>();
-  CLI::App* verb = add_verb(app, ctx, "completion", "Print a script that completes verbs and options", "  source <(indrafs completion bash)\n  source <(indrafs completion zsh)", [&app, shell]() -> Result<int> {
-    if (*shell == "zsh") fmt::print("autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashcompinit\n");
-    fmt::print("{}", script(app));
-    return 0;
-  });
+  CLI::App* verb = add_verb(
+      app, ctx, "completion", "Print a script that completes verbs and options",
+      "  source <(indrafs completion bash)\n  source <(indrafs completion zsh)",
+      [&app, shell]() -> Result<int> {
+        if (*shell == "zsh")
+          fmt::print("autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashcompinit\n");
+        fmt::print("{}", script(app));
+        return 0;
+      });
   verb->add_option("SHELL", *shell, "bash or zsh")->required()->check(CLI::IsMember({"bash", "zsh"}));
 }
 
 void add_version(CLI::App& app, Context& ctx) {
-  CLI::App* verb = add_verb(app, ctx, "version", "Print the version", "  indrafs version --json", [&ctx]() -> Result<int> {
-    if (ctx.json) fmt::print("{}\n", Json{{"version", INDRA_VERSION}}.dump(2));
-    else fmt::print("indrafs {}\n", INDRA_VERSION);
-    return 0;
-  });
+  CLI::App* verb =
+      add_verb(app, ctx, "version", "Print the version", "  indrafs version --json", [&ctx]() -> Result<int> {
+        if (ctx.json)
+          fmt::print("{}\n", Json{{"version", INDRA_VERSION}}.dump(2));
+        else
+          fmt::print("indrafs {}\n", INDRA_VERSION);
+        return 0;
+      });
   add_json(verb, ctx);
 }
 

@@ -34,8 +34,9 @@ void print_rows(const std::vector<Json>& rows, bool details, const char* name_ke
       continue;
     }
     const auto target = name_field(r, "target");
-    fmt::print("{} {:>{}} {:>{}} {:>{}} {:>{}} {} {}{}\n", mode_text(mode_of(r)), int_field(r, "nlink"), links, int_field(r, "uid"), uid, int_field(r, "gid"), gid,
-               int_field(r, "size"), size, time_text(int_field(r, "mtime")), name, target ? " -> " + shown_name(*target) : "");
+    fmt::print("{} {:>{}} {:>{}} {:>{}} {:>{}} {} {}{}\n", mode_text(mode_of(r)), int_field(r, "nlink"),
+               links, int_field(r, "uid"), uid, int_field(r, "gid"), gid, int_field(r, "size"), size,
+               time_text(int_field(r, "mtime")), name, target ? " -> " + shown_name(*target) : "");
   }
 }
 
@@ -46,7 +47,7 @@ Result<int> ls(Context& ctx, const LsArgs& a) {
   for (const std::string& argument : a.places.empty() ? std::vector<std::string>{":/"} : a.places) {
     Place p = ctx.place(argument);
     if (!a.snapshot.empty()) p.snapshot = a.snapshot;
-    INDRA_LET(Client* client, ctx.reach(p.vault));
+    INDRA_LET(Client * client, ctx.reach(p.vault));
     Json request = p.request("list");
     request["depth"] = a.itself ? 0 : a.recursive ? -1 : 1;
     request["follow"] = !a.itself && !a.l;
@@ -104,7 +105,8 @@ Result<int> ls(Context& ctx, const LsArgs& a) {
     }
     for (const std::string& dir : order) {
       if (a.places.size() > 1 || a.recursive) {
-        fmt::print("{}{}:\n", first_group ? "" : "\n", shown_name(p.branch == "main" ? ":" + dir : p.branch + ":" + dir));
+        fmt::print("{}{}:\n", first_group ? "" : "\n",
+                   shown_name(p.branch == "main" ? ":" + dir : p.branch + ":" + dir));
         first_group = false;
       }
       print_rows(groups[dir], a.l, "name");
@@ -125,7 +127,10 @@ struct TreeRow {
 
 void add_ls(CLI::App& app, Context& ctx) {
   auto a = std::make_shared<LsArgs>();
-  CLI::App* verb = add_verb(app, ctx, "ls", "List directories of a vault", "  indrafs ls :/notes\n  indrafs ls -laR agent:/\n  indrafs ls ~/indra/vault/notes", [&ctx, a] { return ls(ctx, *a); });
+  CLI::App* verb =
+      add_verb(app, ctx, "ls", "List directories of a vault",
+               "  indrafs ls :/notes\n  indrafs ls -laR agent:/\n  indrafs ls ~/indra/vault/notes",
+               [&ctx, a] { return ls(ctx, *a); });
   verb->add_option("PLACE", a->places, "[BRANCH]:/PATH, or a path in a mount (default: :/)");
   verb->add_flag("-l", a->l, "with mode, owner, size and time");
   verb->add_flag("-a,--all", a->all, "names that begin with a dot, too");
@@ -142,70 +147,74 @@ void add_tree(CLI::App& app, Context& ctx) {
     bool all = false, dirs = false;
   };
   auto o = std::make_shared<Options>();
-  CLI::App* verb = add_verb(app, ctx, "tree", "Show a directory of a vault as a tree", "  indrafs tree\n  indrafs tree -L 2 :/notes", [&ctx, o]() -> Result<int> {
-    Place p = ctx.place(o->place);
-    if (!o->snapshot.empty()) p.snapshot = o->snapshot;
-    INDRA_LET(Client* client, ctx.reach(p.vault));
-    Json request = p.request("list");
-    request["depth"] = o->depth;
-    std::vector<TreeRow> rows;
-    Json json_rows = Json::array();
-    int status = 0, hidden = -1;  // depth of a hidden directory whose content is passed over
-    const auto done = client->call(request, [&](Message m) -> Result<void> {
-      if (const auto path = name_field(m.head, "failed")) {
-        ctx.complain(*path, error_of(m));
-        status = 1;
-        return {};
-      }
-      const auto list = m.head.find("rows");
-      if (list == m.head.end() || !list->is_array()) return {};
-      for (Json& r : *list) {
-        TreeRow row{name_field(r, "name").value_or("?"), mode_of(r), static_cast<int>(int_field(r, "depth")), name_field(r, "target").value_or("")};
-        if (hidden >= 0 && row.depth > hidden) continue;
-        hidden = -1;
-        if (row.depth > 0 && !o->all && row.name.starts_with('.')) {
-          hidden = row.depth;
-          continue;
+  CLI::App* verb = add_verb(
+      app, ctx, "tree", "Show a directory of a vault as a tree",
+      "  indrafs tree\n  indrafs tree -L 2 :/notes", [&ctx, o]() -> Result<int> {
+        Place p = ctx.place(o->place);
+        if (!o->snapshot.empty()) p.snapshot = o->snapshot;
+        INDRA_LET(Client * client, ctx.reach(p.vault));
+        Json request = p.request("list");
+        request["depth"] = o->depth;
+        std::vector<TreeRow> rows;
+        Json json_rows = Json::array();
+        int status = 0, hidden = -1;  // depth of a hidden directory whose content is passed over
+        const auto done = client->call(request, [&](Message m) -> Result<void> {
+          if (const auto path = name_field(m.head, "failed")) {
+            ctx.complain(*path, error_of(m));
+            status = 1;
+            return {};
+          }
+          const auto list = m.head.find("rows");
+          if (list == m.head.end() || !list->is_array()) return {};
+          for (Json& r : *list) {
+            TreeRow row{name_field(r, "name").value_or("?"), mode_of(r),
+                        static_cast<int>(int_field(r, "depth")), name_field(r, "target").value_or("")};
+            if (hidden >= 0 && row.depth > hidden) continue;
+            hidden = -1;
+            if (row.depth > 0 && !o->all && row.name.starts_with('.')) {
+              hidden = row.depth;
+              continue;
+            }
+            if (o->dirs && !S_ISDIR(row.mode)) continue;
+            if (ctx.json) json_rows.push_back(std::move(r));
+            rows.push_back(std::move(row));
+          }
+          return {};
+        });
+        if (!done) return fail(done.error());
+        if (ctx.json) {
+          fmt::print("{}\n", json_rows.dump(2, ' ', false, Json::error_handler_t::replace));
+          return status;
         }
-        if (o->dirs && !S_ISDIR(row.mode)) continue;
-        if (ctx.json) json_rows.push_back(std::move(r));
-        rows.push_back(std::move(row));
-      }
-      return {};
-    });
-    if (!done) return fail(done.error());
-    if (ctx.json) {
-      fmt::print("{}\n", json_rows.dump(2, ' ', false, Json::error_handler_t::replace));
-      return status;
-    }
-    // From the end: whether a later row stands at the same depth before one that is higher up.
-    std::vector<bool> last(rows.size(), true);
-    std::vector<bool> open;
-    for (std::size_t i = rows.size(); i-- > 0;) {
-      const auto d = static_cast<std::size_t>(rows[i].depth);
-      if (open.size() > d + 1) open.resize(d + 1);
-      if (open.size() < d + 1) open.resize(d + 1, false);
-      last[i] = !open[d];
-      open[d] = true;
-    }
-    std::vector<bool> ended;
-    std::size_t dirs = 0, files = 0;
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-      const TreeRow& r = rows[i];
-      const auto d = static_cast<std::size_t>(r.depth);
-      std::string line;
-      for (std::size_t k = 1; k < d; ++k) line += ended[k] ? "    " : "│   ";
-      if (d > 0) line += last[i] ? "└── " : "├── ";
-      ended.resize(d + 1);
-      ended[d] = last[i];
-      line += d == 0 ? shown_name(o->place) : coloured(shown_name(r.name), r.mode);
-      if (!r.target.empty()) line += " -> " + shown_name(r.target);
-      fmt::print("{}\n", line);
-      if (d > 0) ++(S_ISDIR(r.mode) ? dirs : files);
-    }
-    fmt::print("\n{} {}, {} {}\n", dirs, dirs == 1 ? "directory" : "directories", files, files == 1 ? "file" : "files");
-    return status;
-  });
+        // From the end: whether a later row stands at the same depth before one that is higher up.
+        std::vector<bool> last(rows.size(), true);
+        std::vector<bool> open;
+        for (std::size_t i = rows.size(); i-- > 0;) {
+          const auto d = static_cast<std::size_t>(rows[i].depth);
+          if (open.size() > d + 1) open.resize(d + 1);
+          if (open.size() < d + 1) open.resize(d + 1, false);
+          last[i] = !open[d];
+          open[d] = true;
+        }
+        std::vector<bool> ended;
+        std::size_t dirs = 0, files = 0;
+        for (std::size_t i = 0; i < rows.size(); ++i) {
+          const TreeRow& r = rows[i];
+          const auto d = static_cast<std::size_t>(r.depth);
+          std::string line;
+          for (std::size_t k = 1; k < d; ++k) line += ended[k] ? "    " : "│   ";
+          if (d > 0) line += last[i] ? "└── " : "├── ";
+          ended.resize(d + 1);
+          ended[d] = last[i];
+          line += d == 0 ? shown_name(o->place) : coloured(shown_name(r.name), r.mode);
+          if (!r.target.empty()) line += " -> " + shown_name(r.target);
+          fmt::print("{}\n", line);
+          if (d > 0) ++(S_ISDIR(r.mode) ? dirs : files);
+        }
+        fmt::print("\n{} {}, {} {}\n", dirs, dirs == 1 ? "directory" : "directories", files,
+                   files == 1 ? "file" : "files");
+        return status;
+      });
   verb->add_option("PLACE", o->place, "[BRANCH]:/PATH, or a path in a mount (default: :/)");
   verb->add_option("-L,--depth", o->depth, "at most so many levels")->check(CLI::PositiveNumber);
   verb->add_flag("-a,--all", o->all, "names that begin with a dot, too");
@@ -221,36 +230,47 @@ void add_stat(CLI::App& app, Context& ctx) {
     bool follow = false;
   };
   auto o = std::make_shared<Options>();
-  CLI::App* verb = add_verb(app, ctx, "stat", "Show what a vault knows of a file or directory", "  indrafs stat :/notes/a.md\n  indrafs stat --json :/notes/a.md | jq -r .hash", [&ctx, o]() -> Result<int> {
-    int status = 0;
-    for (const std::string& argument : o->places) {
-      Place p = ctx.place(argument);
-      if (!o->snapshot.empty()) p.snapshot = o->snapshot;
-      INDRA_LET(Client* client, ctx.reach(p.vault));
-      Json request = p.request("stat");
-      request["follow"] = o->follow;
-      const auto j = client->call(request);
-      if (!j) {
-        ctx.complain(argument, j.error());
-        status = 1;
-        continue;
-      }
-      if (ctx.json) {
-        fmt::print("{}\n", j->dump(2, ' ', false, Json::error_handler_t::replace));
-        continue;
-      }
-      const auto target = name_field(*j, "target");
-      fmt::print("Path:     {}{}\n", shown_name(argument), target ? " -> " + shown_name(*target) : "");
-      fmt::print("Artifact: {}{}\n", text_field(*j, "artifact"), j->contains("leaf_type") ? " (" + text_field(*j, "leaf_type") + ")" : j->contains("tree_type") ? " (" + text_field(*j, "tree_type") + ")" : "");
-      if (j->contains("hash")) fmt::print("Hash:     {}\n", text_field(*j, "hash"));
-      if (j->contains("doc_id")) fmt::print("Document: {}\n", text_field(*j, "doc_id"));
-      if (j->contains("version")) fmt::print("Version:  {}\n", text_field(*j, "version"));
-      fmt::print("Node:     {}\nSize:     {} ({} on disk)\nMode:     {:04o} ({})  Links: {}  Owner: {}:{}\n", int_field(*j, "node"), int_field(*j, "size"),
-                 size_text(static_cast<std::uint64_t>(int_field(*j, "blocks")) * 512), mode_of(*j) & 07777, mode_text(mode_of(*j)), int_field(*j, "nlink"), int_field(*j, "uid"), int_field(*j, "gid"));
-      fmt::print("Accessed: {}\nModified: {}\nChanged:  {}\nMade:     {}\n", time_text(int_field(*j, "atime")), time_text(int_field(*j, "mtime")), time_text(int_field(*j, "ctime")), time_text(int_field(*j, "btime")));
-    }
-    return status;
-  });
+  CLI::App* verb = add_verb(
+      app, ctx, "stat", "Show what a vault knows of a file or directory",
+      "  indrafs stat :/notes/a.md\n  indrafs stat --json :/notes/a.md | jq -r .hash",
+      [&ctx, o]() -> Result<int> {
+        int status = 0;
+        for (const std::string& argument : o->places) {
+          Place p = ctx.place(argument);
+          if (!o->snapshot.empty()) p.snapshot = o->snapshot;
+          INDRA_LET(Client * client, ctx.reach(p.vault));
+          Json request = p.request("stat");
+          request["follow"] = o->follow;
+          const auto j = client->call(request);
+          if (!j) {
+            ctx.complain(argument, j.error());
+            status = 1;
+            continue;
+          }
+          if (ctx.json) {
+            fmt::print("{}\n", j->dump(2, ' ', false, Json::error_handler_t::replace));
+            continue;
+          }
+          const auto target = name_field(*j, "target");
+          fmt::print("Path:     {}{}\n", shown_name(argument), target ? " -> " + shown_name(*target) : "");
+          fmt::print("Artifact: {}{}\n", text_field(*j, "artifact"),
+                     j->contains("leaf_type")   ? " (" + text_field(*j, "leaf_type") + ")"
+                     : j->contains("tree_type") ? " (" + text_field(*j, "tree_type") + ")"
+                                                : "");
+          if (j->contains("hash")) fmt::print("Hash:     {}\n", text_field(*j, "hash"));
+          if (j->contains("doc_id")) fmt::print("Document: {}\n", text_field(*j, "doc_id"));
+          if (j->contains("version")) fmt::print("Version:  {}\n", text_field(*j, "version"));
+          fmt::print(
+              "Node:     {}\nSize:     {} ({} on disk)\nMode:     {:04o} ({})  Links: {}  Owner: {}:{}\n",
+              int_field(*j, "node"), int_field(*j, "size"),
+              size_text(static_cast<std::uint64_t>(int_field(*j, "blocks")) * 512), mode_of(*j) & 07777,
+              mode_text(mode_of(*j)), int_field(*j, "nlink"), int_field(*j, "uid"), int_field(*j, "gid"));
+          fmt::print("Accessed: {}\nModified: {}\nChanged:  {}\nMade:     {}\n",
+                     time_text(int_field(*j, "atime")), time_text(int_field(*j, "mtime")),
+                     time_text(int_field(*j, "ctime")), time_text(int_field(*j, "btime")));
+        }
+        return status;
+      });
   verb->add_option("PLACE", o->places, "[BRANCH]:/PATH, or a path in a mount")->required();
   verb->add_option("--snapshot", o->snapshot, "as it was in this snapshot");
   verb->add_flag("-L,--follow", o->follow, "what a symlink leads to");

@@ -20,7 +20,8 @@ Result<void> remove_dead(const std::string& mountpoint) {
     ::_exit(127);
   }
   int status = 1;
-  while (child > 0 && ::waitpid(child, &status, 0) < 0 && errno == EINTR) {}
+  while (child > 0 && ::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
   return child > 0 && status == 0 ? Result<void>{} : fail(err, mountpoint);
 }
 
@@ -29,7 +30,10 @@ Result<void> unmount(Context& ctx, const std::string& argument, bool force) {
   const auto mounts = indrafs_mounts();
   const HostMount* m = mount_of(mounts, at);
   if (m == nullptr || m->mountpoint != at)
-    return fail(EINVAL, at + " is no indrafs mount" + (m != nullptr ? "; it lies in the one at " + m->mountpoint : std::string{}));
+    return fail(
+        EINVAL,
+        at + (m != nullptr ? " is no mount point; the mount it lies in is " + m->mountpoint
+                           : " is no indrafs mount; `indrafs status` tells where the vault is mounted"));
   for (const std::string& vault : {m->source, ctx.vault()}) {
     if (!vault.starts_with('/')) continue;
     auto daemon = Client::daemon(vault);
@@ -37,7 +41,8 @@ Result<void> unmount(Context& ctx, const std::string& argument, bool force) {
     auto r = (*daemon)->call({{"verb", "unmount"}, {"mountpoint", name_to_json(at)}, {"force", force}});
     if (r) return bool_field(*r, "ending") ? (*daemon)->wait_committed() : Result<void>{};
     if (r.error().code == std::errc::device_or_resource_busy)
-      return fail(r.error().code, at + ": files in it are open (fuser -m " + at + " tells whose); close them, or use --force");
+      return fail(r.error().code,
+                  at + " has open files (fuser -m " + at + " tells whose); close them, or use --force");
     if (r.error().code != std::errc::invalid_argument) return fail(r.error());
   }
   INDRA_TRY(remove_dead(at));
@@ -53,16 +58,17 @@ void add_unmount(CLI::App& app, Context& ctx) {
     bool force = false;
   };
   auto o = std::make_shared<Options>();
-  CLI::App* verb = add_verb(app, ctx, "unmount", "Unmount; returns after the last commit",
-                            "  indrafs unmount ~/indra\n  indrafs unmount --force ~/indra", [&ctx, o]() -> Result<int> {
-    int status = 0;
-    for (const std::string& m : o->mountpoints)
-      if (auto r = unmount(ctx, m, o->force); !r) {
-        ctx.complain(m, r.error());
-        status = 1;
-      }
-    return status;
-  });
+  CLI::App* verb =
+      add_verb(app, ctx, "unmount", "Unmount; returns after the last commit",
+               "  indrafs unmount ~/indra\n  indrafs unmount --force ~/indra", [&ctx, o]() -> Result<int> {
+                 int status = 0;
+                 for (const std::string& m : o->mountpoints)
+                   if (auto r = unmount(ctx, m, o->force); !r) {
+                     ctx.complain(m, r.error());
+                     status = 1;
+                   }
+                 return status;
+               });
   verb->add_option("MOUNTPOINT", o->mountpoints, "where")->required();
   verb->add_flag("--force,-f,--lazy", o->force, "also while files are open: they are cut off");
 }

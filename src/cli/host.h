@@ -18,15 +18,16 @@
 namespace indra::cli {
 
 struct ItemSinks {
-  std::function<Result<void>(Item)> emit;                             ///< an error ends the walk
+  std::function<Result<void>(Item)> emit;  ///< an error ends the walk
   std::function<void(const std::string& path, const Error&)> failed;
   bool contents = true;  ///< false: files without their bytes (a dry run)
   bool owners = false;   ///< uid and gid are kept: root
 };
 
-/// The file, directory (with all in it) or other node at `path`, as item `name` ("" = the directory's content alone).
-/// Links are not followed, except `path` itself when `follow`.
-[[nodiscard]] Result<void> read_host(const std::string& path, const std::string& name, bool recursive, bool follow, const ItemSinks&);
+/// The file, directory (with all in it) or other node at `path`, as item `name` ("" = the directory's content
+/// alone). Links are not followed, except `path` itself when `follow`.
+[[nodiscard]] Result<void> read_host(const std::string& path, const std::string& name, bool recursive,
+                                     bool follow, const ItemSinks&);
 /// All bytes of a descriptor as one file.
 [[nodiscard]] Result<void> read_stream(int fd, const std::string& name, const ItemSinks&);
 /// A tar archive in any compression that libarchive knows; `path` "-" = standard input.
@@ -43,8 +44,9 @@ class Sink {
 };
 enum class Existing { replace, skip, fail };
 /// Below the directory `dir`, which is there. An item's first name becomes `top` where that is not empty.
-[[nodiscard]] Result<std::unique_ptr<Sink>> directory_sink(const std::string& dir, const std::string& top, Existing, bool owners,
-                                                           std::function<void(const std::string&, const Error&)> failed);
+[[nodiscard]] Result<std::unique_ptr<Sink>> directory_sink(
+    const std::string& dir, const std::string& top, Existing, bool owners,
+    std::function<void(const std::string&, const Error&)> failed);
 /// A pax archive; compressed as the name's ending says; "-" = standard output.
 [[nodiscard]] Result<std::unique_ptr<Sink>> tar_sink(const std::string& path);
 /// The bytes alone, one file after the other.

@@ -107,7 +107,9 @@ Result<void> send_parts(int fd, Item i, const ItemSinks& to, bool seekable) {
     c.body.resize(want);
     std::size_t have = 0;
     while (have < want) {
-      const ssize_t n = seekable ? ::pread(fd, c.body.data() + have, want - have, static_cast<off_t>(at + have)) : ::read(fd, c.body.data() + have, want - have);
+      const ssize_t n = seekable
+                            ? ::pread(fd, c.body.data() + have, want - have, static_cast<off_t>(at + have))
+                            : ::read(fd, c.body.data() + have, want - have);
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) {
         to.failed(path, {std::error_code{errno, std::generic_category()}, {}});
@@ -125,8 +127,9 @@ Result<void> send_parts(int fd, Item i, const ItemSinks& to, bool seekable) {
   done.op = Item::Op::done;
   done.id = id;
   // A file that shrank while it was read is as long as what was read of it, unless a hole ends it.
-  struct stat st{};
-  done.size = seekable && ::fstat(fd, &st) == 0 ? std::max(at, static_cast<std::uint64_t>(st.st_size)) : std::max(at, seekable ? size : at);
+  struct stat st {};
+  done.size = seekable && ::fstat(fd, &st) == 0 ? std::max(at, static_cast<std::uint64_t>(st.st_size))
+                                                : std::max(at, seekable ? size : at);
   if (broken) done.size = UINT64_MAX;  // the Sender makes it an abort
   return to.emit(std::move(done));
 }
@@ -139,10 +142,12 @@ class Walk {
   }
   ~Walk() { join(); }
 
-  Result<void> node(const Dir& dir, const std::string& name, const std::string& path, bool recursive, bool follow, int depth = 0) {
+  Result<void> node(const Dir& dir, const std::string& name, const std::string& path, bool recursive,
+                    bool follow, int depth = 0) {
     if (stopped_) return fail(EPIPE);
-    struct stat st{};
-    if (::fstatat(dir->get(), name.c_str(), &st, follow ? 0 : AT_SYMLINK_NOFOLLOW) != 0) return bad(path, errno);
+    struct stat st {};
+    if (::fstatat(dir->get(), name.c_str(), &st, follow ? 0 : AT_SYMLINK_NOFOLLOW) != 0)
+      return bad(path, errno);
     if (S_ISDIR(st.st_mode)) {
       if (!recursive) return bad(path, EISDIR);
       return directory(dir, name, path, st, follow, depth);
@@ -211,8 +216,10 @@ class Walk {
     return r;
   }
 
-  Result<void> directory(const Dir& parent, const std::string& name, const std::string& path, const struct stat& st, bool follow, int depth) {
-    const auto dir = std::make_shared<Fd>(::openat(parent->get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | (follow ? 0 : O_NOFOLLOW)));
+  Result<void> directory(const Dir& parent, const std::string& name, const std::string& path,
+                         const struct stat& st, bool follow, int depth) {
+    const auto dir = std::make_shared<Fd>(::openat(
+        parent->get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | (follow ? 0 : O_NOFOLLOW)));
     if (dir->get() < 0) return bad(path, errno);
     Item i = item_of(st, path, to_);
     i.op = Item::Op::dir;
@@ -236,7 +243,8 @@ class Walk {
     ::closedir(d);
     if (err != 0) INDRA_TRY(bad(path, err));
     std::sort(names.begin(), names.end());
-    for (const std::string& n : names) INDRA_TRY(node(dir, n, path.empty() ? n : path + "/" + n, true, false, depth + 1));
+    for (const std::string& n : names)
+      INDRA_TRY(node(dir, n, path.empty() ? n : path + "/" + n, true, false, depth + 1));
     return {};
   }
 
@@ -257,8 +265,9 @@ class Walk {
 
   Result<void> read_file(File f) {
     // O_NONBLOCK: what was a file a moment ago may be a fifo by now.
-    const Fd fd{::openat(f.dir->get(), f.name.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (f.follow ? 0 : O_NOFOLLOW))};
-    struct stat st{};
+    const Fd fd{::openat(f.dir->get(), f.name.c_str(),
+                         O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (f.follow ? 0 : O_NOFOLLOW))};
+    struct stat st {};
     if (fd.get() < 0 || ::fstat(fd.get(), &st) != 0) return bad(f.item.path, errno);
     if (!S_ISREG(st.st_mode)) return bad(f.item.path, EAGAIN);
     if (auto x = read_xattrs(fd.get(), f.item); !x) to_.failed(f.item.path, x.error());
@@ -297,14 +306,16 @@ class Walk {
 
 }  // namespace
 
-Result<void> read_host(const std::string& path, const std::string& name, bool recursive, bool follow, const ItemSinks& to) {
+Result<void> read_host(const std::string& path, const std::string& name, bool recursive, bool follow,
+                       const ItemSinks& to) {
   rlimit limit{};  // a descriptor for each level of a deep tree
   if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
     limit.rlim_cur = limit.rlim_max;
     ::setrlimit(RLIMIT_NOFILE, &limit);
   }
   Walk walk{to};
-  auto r = walk.node(std::make_shared<Fd>(::open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)), path, name, recursive, follow);
+  auto r = walk.node(std::make_shared<Fd>(::open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)), path, name,
+                     recursive, follow);
   auto joined = walk.join();
   return r ? joined : r;
 }

@@ -27,10 +27,12 @@ struct EndEntry {
 Error archive_error(archive* a, const std::string& what) {
   const int err = archive_errno(a);
   const char* text = archive_error_string(a);
-  return {std::error_code{err > 0 && err < 4096 ? err : EINVAL, std::generic_category()}, what + (text != nullptr ? std::string{": "} + text : "")};
+  return {std::error_code{err > 0 && err < 4096 ? err : EINVAL, std::generic_category()},
+          what + (text != nullptr ? std::string{": "} + text : "")};
 }
 
-/// libarchive cannot tell raw bytes: names come as bytes where the locale is C, which the program never changes.
+/// libarchive cannot tell raw bytes: names come as bytes where the locale is C, which the program never
+/// changes.
 std::string text(const char* s) { return s != nullptr ? s : ""; }
 
 }  // namespace
@@ -51,7 +53,7 @@ std::optional<std::string> harmless(std::string_view name) {
 
 bool looks_like_tar(const std::string& path) {
   if (path == "-") return true;
-  struct stat st{};
+  struct stat st {};
   return ::stat(path.c_str(), &st) == 0 && !S_ISDIR(st.st_mode);
 }
 
@@ -60,7 +62,8 @@ Result<void> read_tar(const std::string& path, const ItemSinks& to) {
   archive_read_support_filter_all(a.get());
   archive_read_support_format_tar(a.get());
   archive_read_support_format_empty(a.get());
-  const int opened = path == "-" ? archive_read_open_fd(a.get(), STDIN_FILENO, 256 << 10) : archive_read_open_filename(a.get(), path.c_str(), 256 << 10);
+  const int opened = path == "-" ? archive_read_open_fd(a.get(), STDIN_FILENO, 256 << 10)
+                                 : archive_read_open_filename(a.get(), path.c_str(), 256 << 10);
   if (opened != ARCHIVE_OK) return fail(archive_error(a.get(), path));
   std::uint64_t last_id = 0;
   for (;;) {
@@ -71,7 +74,8 @@ Result<void> read_tar(const std::string& path, const ItemSinks& to) {
     const std::string original = text(archive_entry_pathname(e));
     const auto name = harmless(original);
     if (!name) {  // "./": the top itself
-      if (archive_entry_filetype(e) != AE_IFDIR) to.failed(original, {std::make_error_code(std::errc::invalid_argument), "not a usable name"});
+      if (archive_entry_filetype(e) != AE_IFDIR)
+        to.failed(original, {std::make_error_code(std::errc::invalid_argument), "not a usable name"});
       continue;
     }
     Item i;
@@ -81,18 +85,22 @@ Result<void> read_tar(const std::string& path, const ItemSinks& to) {
       i.uid = static_cast<uid_t>(archive_entry_uid(e));
       i.gid = static_cast<gid_t>(archive_entry_gid(e));
     }
-    if (archive_entry_mtime_is_set(e) != 0) i.mtime = static_cast<TimeNs>(archive_entry_mtime(e)) * kSecond + archive_entry_mtime_nsec(e);
-    if (archive_entry_atime_is_set(e) != 0) i.atime = static_cast<TimeNs>(archive_entry_atime(e)) * kSecond + archive_entry_atime_nsec(e);
+    if (archive_entry_mtime_is_set(e) != 0)
+      i.mtime = static_cast<TimeNs>(archive_entry_mtime(e)) * kSecond + archive_entry_mtime_nsec(e);
+    if (archive_entry_atime_is_set(e) != 0)
+      i.atime = static_cast<TimeNs>(archive_entry_atime(e)) * kSecond + archive_entry_atime_nsec(e);
     const char* key = nullptr;
     const void* value = nullptr;
     std::size_t size = 0;
     archive_entry_xattr_reset(e);
     while (archive_entry_xattr_next(e, &key, &value, &size) == ARCHIVE_OK)
-      if (std::string_view{key}.starts_with("user.")) i.xattrs[key] = std::string{static_cast<const char*>(value), size};
+      if (std::string_view{key}.starts_with("user."))
+        i.xattrs[key] = std::string{static_cast<const char*>(value), size};
     if (const char* target = archive_entry_hardlink(e); target != nullptr) {
       const auto safe = harmless(target);
       if (!safe) {
-        to.failed(original, {std::make_error_code(std::errc::invalid_argument), "a hard link to an unusable name"});
+        to.failed(original,
+                  {std::make_error_code(std::errc::invalid_argument), "a hard link to an unusable name"});
         continue;
       }
       i.op = Item::Op::link;
@@ -122,7 +130,8 @@ Result<void> read_tar(const std::string& path, const ItemSinks& to) {
       const bool whole = i.size <= kBodySize && archive_entry_sparse_count(e) == 0;
       const std::uint64_t id = ++last_id, full = i.size;
       bool broken = false;
-      if (whole) i.body.resize(i.size);
+      if (whole)
+        i.body.resize(i.size);
       else {
         i.id = id;
         i.more = true;
@@ -142,7 +151,8 @@ Result<void> read_tar(const std::string& path, const ItemSinks& to) {
         const ByteView bytes{static_cast<const std::byte*>(block), n};
         const auto offset = static_cast<std::uint64_t>(at);
         if (whole) {
-          if (offset + n <= i.body.size()) std::copy(bytes.begin(), bytes.end(), i.body.begin() + static_cast<std::ptrdiff_t>(offset));
+          if (offset + n <= i.body.size())
+            std::copy(bytes.begin(), bytes.end(), i.body.begin() + static_cast<std::ptrdiff_t>(offset));
           continue;
         }
         for (std::size_t done = 0; done < n;) {
@@ -151,7 +161,8 @@ Result<void> read_tar(const std::string& path, const ItemSinks& to) {
           c.id = id;
           c.at = offset + done;
           const std::size_t part = std::min(n - done, kBodySize);
-          c.body.assign(bytes.begin() + static_cast<std::ptrdiff_t>(done), bytes.begin() + static_cast<std::ptrdiff_t>(done + part));
+          c.body.assign(bytes.begin() + static_cast<std::ptrdiff_t>(done),
+                        bytes.begin() + static_cast<std::ptrdiff_t>(done + part));
           done += part;
           INDRA_TRY(to.emit(std::move(c)));
         }
@@ -176,15 +187,20 @@ class TarSink final : public Sink {
   static Result<std::unique_ptr<Sink>> open(const std::string& path) {
     auto s = std::make_unique<TarSink>();
     archive* a = s->archive_.get();
-    archive_write_set_format_pax_restricted(a);
+    archive_write_set_format_pax(a);
     const auto ends = [&](const char* end) { return path.ends_with(end); };
-    if (ends(".gz") || ends(".tgz")) archive_write_add_filter_gzip(a);
-    else if (ends(".xz") || ends(".txz")) archive_write_add_filter_xz(a);
-    else if (ends(".zst") || ends(".tzst")) archive_write_add_filter_zstd(a);
-    else if (ends(".bz2") || ends(".tbz2")) archive_write_add_filter_bzip2(a);
+    if (ends(".gz") || ends(".tgz"))
+      archive_write_add_filter_gzip(a);
+    else if (ends(".xz") || ends(".txz"))
+      archive_write_add_filter_xz(a);
+    else if (ends(".zst") || ends(".tzst"))
+      archive_write_add_filter_zstd(a);
+    else if (ends(".bz2") || ends(".tbz2"))
+      archive_write_add_filter_bzip2(a);
     // A pipe takes the archive as it is, without blocks of padding at its end.
     archive_write_set_bytes_in_last_block(a, 1);
-    const int r = path == "-" ? archive_write_open_fd(a, STDOUT_FILENO) : archive_write_open_filename(a, path.c_str());
+    const int r =
+        path == "-" ? archive_write_open_fd(a, STDOUT_FILENO) : archive_write_open_filename(a, path.c_str());
     if (r != ARCHIVE_OK) return fail(archive_error(a, path));
     return s;
   }
@@ -195,7 +211,9 @@ class TarSink final : public Sink {
     if (const auto x = m.head.find("extents"); x != m.head.end() && x->is_array()) {
       has_extents = true;
       for (const Json& pair : *x)
-        if (pair.is_array() && pair.size() == 2 && pair[0].is_number_unsigned() && pair[1].is_number_unsigned()) extents.emplace_back(pair[0], pair[1]);
+        if (pair.is_array() && pair.size() == 2 && pair[0].is_number_unsigned() &&
+            pair[1].is_number_unsigned())
+          extents.emplace_back(pair[0], pair[1]);
     }
     INDRA_LET(Item i, to_item(std::move(m)));
     archive* a = archive_.get();
@@ -211,22 +229,33 @@ class TarSink final : public Sink {
     archive_entry_set_mode(e.get(), static_cast<mode_t>(i.mode.value_or(0644)));
     archive_entry_set_uid(e.get(), i.uid.value_or(0));
     archive_entry_set_gid(e.get(), i.gid.value_or(0));
-    const auto split = [](TimeNs t) { return std::pair{t / kSecond - (t % kSecond < 0 ? 1 : 0), (t % kSecond + kSecond) % kSecond}; };
-    if (i.mtime) archive_entry_set_mtime(e.get(), split(*i.mtime).first, static_cast<long>(split(*i.mtime).second));
-    for (const auto& [name, value] : i.xattrs) archive_entry_xattr_add_entry(e.get(), name.c_str(), value.data(), value.size());
+    const auto split = [](TimeNs t) {
+      return std::pair{t / kSecond - (t % kSecond < 0 ? 1 : 0), (t % kSecond + kSecond) % kSecond};
+    };
+    if (i.mtime)
+      archive_entry_set_mtime(e.get(), split(*i.mtime).first, static_cast<long>(split(*i.mtime).second));
+    for (const auto& [name, value] : i.xattrs)
+      archive_entry_xattr_add_entry(e.get(), name.c_str(), value.data(), value.size());
     switch (i.op) {
-      case Item::Op::dir: archive_entry_set_filetype(e.get(), AE_IFDIR); break;
+      case Item::Op::dir:
+        archive_entry_set_filetype(e.get(), AE_IFDIR);
+        break;
       case Item::Op::symlink:
         archive_entry_set_filetype(e.get(), AE_IFLNK);
         archive_entry_set_symlink(e.get(), i.target.c_str());
         break;
-      case Item::Op::link: archive_entry_set_hardlink(e.get(), i.target.c_str()); break;
-      case Item::Op::node: archive_entry_set_rdev(e.get(), i.rdev); break;
+      case Item::Op::link:
+        archive_entry_set_hardlink(e.get(), i.target.c_str());
+        break;
+      case Item::Op::node:
+        archive_entry_set_rdev(e.get(), i.rdev);
+        break;
       default:
         archive_entry_set_filetype(e.get(), AE_IFREG);
         archive_entry_set_size(e.get(), static_cast<la_int64_t>(i.size));
         if (has_extents) {
-          for (const auto& [at, n] : extents) archive_entry_sparse_add_entry(e.get(), static_cast<la_int64_t>(at), static_cast<la_int64_t>(n));
+          for (const auto& [at, n] : extents)
+            archive_entry_sparse_add_entry(e.get(), static_cast<la_int64_t>(at), static_cast<la_int64_t>(n));
           if (extents.empty()) archive_entry_sparse_add_entry(e.get(), 0, 0);
         }
     }
@@ -236,7 +265,8 @@ class TarSink final : public Sink {
     return write(i.body);
   }
   Result<void> finish() override {
-    if (archive_write_close(archive_.get()) != ARCHIVE_OK) return fail(archive_error(archive_.get(), "archive"));
+    if (archive_write_close(archive_.get()) != ARCHIVE_OK)
+      return fail(archive_error(archive_.get(), "archive"));
     return {};
   }
 

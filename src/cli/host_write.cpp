@@ -1,4 +1,5 @@
-// Items as files of the host. Nothing is written through a link: each directory is opened by name from the one above.
+// Items as files of the host. Nothing is written through a link: each directory is opened by name from the
+// one above.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
@@ -45,7 +46,8 @@ timespec spec(TimeNs t) {
 
 Result<void> write_all(int fd, ByteView bytes, std::optional<std::uint64_t> at) {
   while (!bytes.empty()) {
-    const ssize_t n = at ? ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(*at)) : ::write(fd, bytes.data(), bytes.size());
+    const ssize_t n = at ? ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(*at))
+                         : ::write(fd, bytes.data(), bytes.size());
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return fail(errno);
     if (at) *at += static_cast<std::uint64_t>(n);
@@ -56,8 +58,13 @@ Result<void> write_all(int fd, ByteView bytes, std::optional<std::uint64_t> at) 
 
 class DirectorySink final : public Sink {
  public:
-  DirectorySink(Fd root, std::string top, Existing existing, bool owners, std::function<void(const std::string&, const Error&)> failed)
-      : root_{std::move(root)}, top_{std::move(top)}, existing_{existing}, owners_{owners}, failed_{std::move(failed)} {}
+  DirectorySink(Fd root, std::string top, Existing existing, bool owners,
+                std::function<void(const std::string&, const Error&)> failed)
+      : root_{std::move(root)},
+        top_{std::move(top)},
+        existing_{existing},
+        owners_{owners},
+        failed_{std::move(failed)} {}
 
   Result<void> take(Message m) override {
     const bool abort = bool_field(m.head, "abort");
@@ -72,8 +79,10 @@ class DirectorySink final : public Sink {
         drop(it, nullptr);
       } else {
         auto r = finish_file(p, i.size);
-        if (r) open_.erase(it);
-        else drop(it, &r.error());
+        if (r)
+          open_.erase(it);
+        else
+          drop(it, &r.error());
       }
       return {};
     }
@@ -110,7 +119,8 @@ class DirectorySink final : public Sink {
     Fd at{::fcntl(root_.get(), F_DUPFD_CLOEXEC, 3)};
     for (std::size_t i = 0; i < path.size();) {
       const std::size_t end = std::min(path.find('/', i), path.size());
-      Fd next{::openat(at.get(), path.substr(i, end - i).c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
+      Fd next{::openat(at.get(), path.substr(i, end - i).c_str(),
+                       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
       if (next.get() < 0) return fail(errno);
       at = std::move(next);
       i = end + 1;
@@ -121,8 +131,9 @@ class DirectorySink final : public Sink {
 
   /// True: the place is free. False: it is taken, and that is how it shall stay.
   Result<bool> free_place(int dir, const std::string& name) {
-    struct stat st{};
-    if (::fstatat(dir, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return errno == ENOENT ? Result<bool>{true} : fail(errno);
+    struct stat st {};
+    if (::fstatat(dir, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0)
+      return errno == ENOENT ? Result<bool>{true} : fail(errno);
     if (existing_ == Existing::skip) return false;
     if (existing_ == Existing::fail) return fail(EEXIST);
     if (S_ISDIR(st.st_mode)) return fail(EISDIR);
@@ -136,8 +147,9 @@ class DirectorySink final : public Sink {
         INDRA_LET(const Fd parent, open_dir(dir_path));
         if (::mkdirat(parent.get(), name.c_str(), 0700) != 0) {
           if (errno != EEXIST) return fail(errno);
-          struct stat st{};
-          if (::fstatat(parent.get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(st.st_mode)) return fail(EEXIST);
+          struct stat st {};
+          if (::fstatat(parent.get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(st.st_mode))
+            return fail(EEXIST);
           if (existing_ != Existing::replace) return {};  // merged; its own attributes stay
         }
       } else if (existing_ != Existing::replace) {
@@ -158,7 +170,8 @@ class DirectorySink final : public Sink {
     if (i.op == Item::Op::link) {
       const auto [target_dir, target_name] = cut(i.target);
       INDRA_LET(const Fd from, open_dir(target_dir));
-      if (::linkat(from.get(), target_name.c_str(), dir, temp.c_str(), 0) != 0) return fail(errno, "hard link to " + i.target);
+      if (::linkat(from.get(), target_name.c_str(), dir, temp.c_str(), 0) != 0)
+        return fail(errno, "hard link to " + i.target);
       return put_in_place(dir, temp, name);
     }
     if (i.op == Item::Op::symlink) {
@@ -194,8 +207,10 @@ class DirectorySink final : public Sink {
       return {};
     }
     int err = errno;
-    if (err == EINVAL && flags != 0 && ::linkat(dir, temp.c_str(), dir, name.c_str(), 0) == 0) err = 0;  // no NOREPLACE here
-    else if (err == EINVAL) err = errno;
+    if (err == EINVAL && flags != 0 && ::linkat(dir, temp.c_str(), dir, name.c_str(), 0) == 0)
+      err = 0;  // no NOREPLACE here
+    else if (err == EINVAL)
+      err = errno;
     ::unlinkat(dir, temp.c_str(), 0);
     if (err == 0) return {};
     return fail(err);
@@ -211,15 +226,19 @@ class DirectorySink final : public Sink {
     if (owners_ && i.uid && i.gid && ::fchown(fd, *i.uid, *i.gid) != 0) return fail(errno, "owner");
     if (i.mode && ::fchmod(fd, *i.mode & 07777) != 0) return fail(errno, "mode");
     for (const auto& [name, value] : i.xattrs)
-      if (name.starts_with("user.") && ::fsetxattr(fd, name.c_str(), value.data(), value.size(), 0) != 0 && errno != ENOTSUP) return fail(errno, "extended attribute " + name);
-    const std::array times{i.atime ? spec(*i.atime) : timespec{0, UTIME_OMIT}, i.mtime ? spec(*i.mtime) : timespec{0, UTIME_OMIT}};
+      if (name.starts_with("user.") && ::fsetxattr(fd, name.c_str(), value.data(), value.size(), 0) != 0 &&
+          errno != ENOTSUP)
+        return fail(errno, "extended attribute " + name);
+    const std::array times{i.atime ? spec(*i.atime) : timespec{0, UTIME_OMIT},
+                           i.mtime ? spec(*i.mtime) : timespec{0, UTIME_OMIT}};
     if (::futimens(fd, times.data()) != 0) return fail(errno, "times");
     return {};
   }
 
   void link_attributes(int dir, const std::string& name, const Item& i) {
     if (owners_ && i.uid && i.gid) (void)!::fchownat(dir, name.c_str(), *i.uid, *i.gid, AT_SYMLINK_NOFOLLOW);
-    const std::array times{i.atime ? spec(*i.atime) : timespec{0, UTIME_OMIT}, i.mtime ? spec(*i.mtime) : timespec{0, UTIME_OMIT}};
+    const std::array times{i.atime ? spec(*i.atime) : timespec{0, UTIME_OMIT},
+                           i.mtime ? spec(*i.mtime) : timespec{0, UTIME_OMIT}};
     (void)::utimensat(dir, name.c_str(), times.data(), AT_SYMLINK_NOFOLLOW);
   }
 
@@ -278,7 +297,8 @@ class ByteSink final : public Sink {
 
 }  // namespace
 
-Result<std::unique_ptr<Sink>> directory_sink(const std::string& dir, const std::string& top, Existing existing, bool owners,
+Result<std::unique_ptr<Sink>> directory_sink(const std::string& dir, const std::string& top,
+                                             Existing existing, bool owners,
                                              std::function<void(const std::string&, const Error&)> failed) {
   Fd root{::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (root.get() < 0) return fail(errno, dir);

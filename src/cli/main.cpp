@@ -16,16 +16,19 @@ int run(int argc, char** argv) {
   log::set_level("warn");
   Context ctx;
   CLI::App app{"A versioned, content-addressed filesystem", "indrafs"};
-  app.footer("PLACE is [BRANCH]:/PATH in the vault (:/notes/a.md = branch main), or a path inside a mount.\n"
-             "Vault: --vault, then $INDRAFS_VAULT, then $XDG_DATA_HOME/indrafs/default. Exit status: 0 done, 1 failed, 2 usage.\n"
-             "indrafs VERB --help shows more, with examples.");
+  app.footer(
+      "PLACE is [BRANCH]:/PATH in the vault (:/notes/a.md = branch main), or a path inside a mount.\n"
+      "Vault: --vault, then $INDRAFS_VAULT, then $XDG_DATA_HOME/indrafs/default. Exit status: 0 done, 1 "
+      "failed, 2 usage.\n"
+      "indrafs VERB --help shows more, with examples.");
   app.add_option("--vault", ctx.vault_option, "the vault's directory");
   app.add_option("--player", ctx.player, "the vault must be this player's (64 hex digits)");
   app.set_version_flag("--version", std::string{"indrafs "} + INDRA_VERSION);
   app.require_subcommand(1);
   app.fallthrough();  // --vault and --player also after the verb
-  for (auto* add : {add_init, add_mount, add_unmount, add_status, add_ls, add_cat, add_put, add_get, add_rm, add_mv, add_cp, add_stat, add_tree, add_import,
-                    add_export, add_sync, add_branch, add_snapshot, add_stats, add_completion, add_version})
+  for (auto* add : {add_init,   add_mount, add_unmount, add_status,   add_ls,    add_cat,        add_put,
+                    add_get,    add_rm,    add_mv,      add_cp,       add_stat,  add_tree,       add_import,
+                    add_export, add_sync,  add_branch,  add_snapshot, add_stats, add_completion, add_version})
     add(app, ctx);
   try {
     app.parse(argc, argv);
@@ -36,7 +39,8 @@ int run(int argc, char** argv) {
       sub = sub->get_subcommands().front();
       chosen += " " + sub->get_name();
     }
-    fmt::print(stderr, "indrafs:{}{} {}; see: indrafs{} --help\n", chosen, chosen.empty() ? "" : ":", e.what(), chosen);
+    fmt::print(stderr, "indrafs:{}{} {}; see: indrafs{} --help\n", chosen, chosen.empty() ? "" : ":",
+               e.what(), chosen);
     return 2;
   }
   try {
@@ -44,7 +48,8 @@ int run(int argc, char** argv) {
     ctx.close();  // an own vault's last commit
     const bool flushed = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
     if (!r) {
-      if (r.error().code == std::errc::broken_pipe && r.error().context.empty()) return 1;  // the reader of a pipe had enough
+      if (r.error().code == std::errc::broken_pipe && r.error().context.empty())
+        return 1;  // the reader of a pipe had enough
       ctx.complain({}, r.error());
       return 1;
     }

@@ -20,7 +20,8 @@ bool valid_name(std::string_view s) {
 
 std::optional<VaultPath> parse_vault_path(std::string_view argument) {
   const std::size_t colon = argument.find(':');
-  if (colon == std::string_view::npos || colon + 1 >= argument.size() || argument[colon + 1] != '/') return std::nullopt;
+  if (colon == std::string_view::npos || colon + 1 >= argument.size() || argument[colon + 1] != '/')
+    return std::nullopt;
   const std::string_view branch = argument.substr(0, colon);
   if (!branch.empty() && !valid_name(branch)) return std::nullopt;
   VaultPath p{branch.empty() ? "main" : std::string{branch}, {}};
@@ -32,8 +33,10 @@ std::optional<VaultPath> parse_vault_path(std::string_view argument) {
     if (!part.empty() && part != ".") p.path.append("/").append(part);
     i = end + 1;
   }
-  if (p.path.empty()) p.path = "/";
-  else if (path.ends_with('/')) p.path += '/';  // it must be a directory
+  if (p.path.empty())
+    p.path = "/";
+  else if (path.ends_with('/'))
+    p.path += '/';  // it must be a directory
   return p;
 }
 
@@ -68,8 +71,10 @@ std::string lexical(const std::string& path) {
   std::istringstream in{whole};
   for (std::string part; std::getline(in, part, '/');) {
     if (part.empty() || part == ".") continue;
-    if (part != "..") parts.push_back(part);
-    else if (!parts.empty()) parts.pop_back();
+    if (part != "..")
+      parts.push_back(part);
+    else if (!parts.empty())
+      parts.pop_back();
   }
   std::string out;
   for (const auto& part : parts) out += "/" + part;
@@ -103,7 +108,8 @@ std::vector<HostMount> indrafs_mounts() {
 const HostMount* mount_of(const std::vector<HostMount>& mounts, std::string_view path) {
   const HostMount* best = nullptr;
   for (const HostMount& m : mounts)  // of two on one place the later one is on top
-    if (below(path, m.mountpoint) && (best == nullptr || m.mountpoint.size() >= best->mountpoint.size())) best = &m;
+    if (below(path, m.mountpoint) && (best == nullptr || m.mountpoint.size() >= best->mountpoint.size()))
+      best = &m;
   return best;
 }
 
@@ -115,7 +121,8 @@ std::string absolute(const std::string& path, bool follow_last) {
   const std::size_t slash = trimmed.rfind('/');
   const std::string dir = slash == std::string::npos ? "." : slash == 0 ? "/" : trimmed.substr(0, slash);
   const std::string name = trimmed.substr(slash == std::string::npos ? 0 : slash + 1);
-  if (name.empty() || name == "." || name == ".." || ::realpath(dir.c_str(), real.data()) == nullptr) return lexical(path);
+  if (name.empty() || name == "." || name == ".." || ::realpath(dir.c_str(), real.data()) == nullptr)
+    return lexical(path);
   const std::string parent = real.data();
   return parent == "/" ? parent + name : parent + "/" + name;
 }
@@ -157,15 +164,21 @@ bool Context::default_vault() const {
 
 std::string Context::vault() const {
   if (!vault_option.empty()) return absolute(vault_option, true);
-  if (const char* env = std::getenv("INDRAFS_VAULT"); env != nullptr && *env != '\0') return absolute(env, true);
-  if (const char* data = std::getenv("XDG_DATA_HOME"); data != nullptr && *data == '/') return std::string{data} + "/indrafs/default";
+  if (const char* env = std::getenv("INDRAFS_VAULT"); env != nullptr && *env != '\0')
+    return absolute(env, true);
+  if (const char* data = std::getenv("XDG_DATA_HOME"); data != nullptr && *data == '/')
+    return std::string{data} + "/indrafs/default";
   const char* home = std::getenv("HOME");
-  if (home == nullptr || *home != '/') throw Usage{"there is no home directory to hold the default vault; say --vault DIR"};
+  if (home == nullptr || *home != '/')
+    throw Usage{"there is no home directory to hold the default vault; say --vault DIR"};
   return std::string{home} + "/.local/share/indrafs/default";
 }
 
 Json Place::request(const char* verb) const {
-  return {{"verb", verb}, {"branch", name_to_json(branch)}, {"snapshot", name_to_json(snapshot)}, {"path", name_to_json(path)}};
+  return {{"verb", verb},
+          {"branch", name_to_json(branch)},
+          {"snapshot", name_to_json(snapshot)},
+          {"path", name_to_json(path)}};
 }
 
 Place Context::place(const std::string& argument) const {
@@ -181,7 +194,8 @@ Place Context::place(const std::string& argument) const {
   const std::string path = absolute(argument, false);
   // The last name may be a link that leads into a mount.
   const HostMount* m = mount_of(mounts, path);
-  if (m == nullptr) throw Usage{argument + " is neither a path in the vault ([BRANCH]:/PATH) nor inside an indrafs mount"};
+  if (m == nullptr)
+    throw Usage{argument + " is neither a path in the vault ([BRANCH]:/PATH) nor inside an indrafs mount"};
   for (const std::string& vault_dir : {m->source, vault()}) {
     if (!vault_dir.starts_with('/')) continue;
     auto daemon = Client::daemon(vault_dir);
@@ -193,13 +207,16 @@ Place Context::place(const std::string& argument) const {
       std::string rest = m->root == "/" ? "" : m->root;
       rest += path.substr(m->mountpoint == "/" ? 0 : m->mountpoint.size());
       auto place = place_in_mount(row, rest);
-      if (!place) throw Usage{argument + " belongs to the mount itself, not to a branch; look below " + m->mountpoint + "/vault"};
+      if (!place)
+        throw Usage{argument + " belongs to the mount itself, not to a branch; look below " + m->mountpoint +
+                    "/vault"};
       place->vault = vault_dir;
       place->shown = argument;
       return *place;
     }
   }
-  throw Usage{argument + ": the daemon of the mount at " + m->mountpoint + " does not answer; unmount it and mount it again"};
+  throw Usage{argument + ": the daemon of the mount at " + m->mountpoint +
+              " does not answer; unmount it and mount it again"};
 }
 
 }  // namespace indra::cli

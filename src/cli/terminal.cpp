@@ -31,21 +31,33 @@ std::string shown_name(std::string_view name, bool terminal) {
     const auto c = static_cast<unsigned char>(name[i]);
     // U+0080..U+009F are control characters too: C2 80 .. C2 9F.
     const bool c1 = c == 0xC2 && i + 1 < name.size() && static_cast<unsigned char>(name[i + 1]) < 0xA0;
-    if (c == '\n') out += "\\n";
-    else if (c == '\t') out += "\\t";
-    else if (c == '\\') out += "\\\\";
-    else if (c < 0x20 || c == 0x7F || (c >= 0x80 && !text)) out += fmt::format("\\x{:02x}", c);
+    if (c == '\n')
+      out += "\\n";
+    else if (c == '\t')
+      out += "\\t";
+    else if (c == '\\')
+      out += "\\\\";
+    else if (c < 0x20 || c == 0x7F || (c >= 0x80 && !text))
+      out += fmt::format("\\x{:02x}", c);
     else if (c1) {
       out += fmt::format("\\x{:02x}\\x{:02x}", c, static_cast<unsigned char>(name[i + 1]));
       ++i;
-    } else out += static_cast<char>(c);
+    } else
+      out += static_cast<char>(c);
   }
   return out;
 }
 
 std::string mode_text(std::uint32_t mode) {
   std::string s = "?rwxrwxrwx";
-  s[0] = S_ISDIR(mode) ? 'd' : S_ISREG(mode) ? '-' : S_ISLNK(mode) ? 'l' : S_ISFIFO(mode) ? 'p' : S_ISSOCK(mode) ? 's' : S_ISCHR(mode) ? 'c' : S_ISBLK(mode) ? 'b' : '?';
+  s[0] = S_ISDIR(mode)    ? 'd'
+         : S_ISREG(mode)  ? '-'
+         : S_ISLNK(mode)  ? 'l'
+         : S_ISFIFO(mode) ? 'p'
+         : S_ISSOCK(mode) ? 's'
+         : S_ISCHR(mode)  ? 'c'
+         : S_ISBLK(mode)  ? 'b'
+                          : '?';
   for (unsigned i = 0; i < 9; ++i)
     if ((mode & (0400u >> i)) == 0) s[1 + i] = '-';
   if ((mode & S_ISUID) != 0) s[3] = s[3] == 'x' ? 's' : 'S';
@@ -75,7 +87,10 @@ std::string size_text(std::uint64_t bytes) {
 
 std::string coloured(std::string_view name, std::uint32_t mode) {
   if (!colours()) return std::string{name};
-  const char* colour = S_ISDIR(mode) ? "1;34" : S_ISLNK(mode) ? "36" : S_ISREG(mode) ? ((mode & 0111) != 0 ? "32" : nullptr) : "33";
+  const char* colour = S_ISDIR(mode)   ? "1;34"
+                       : S_ISLNK(mode) ? "36"
+                       : S_ISREG(mode) ? ((mode & 0111) != 0 ? "32" : nullptr)
+                                       : "33";
   return colour == nullptr ? std::string{name} : fmt::format("\033[{}m{}\033[0m", colour, name);
 }
 
@@ -107,7 +122,8 @@ void Progress::draw() {
   if (all > 0) {
     const auto share = std::min(1.0, static_cast<double>(done) / static_cast<double>(all));
     const auto filled = static_cast<std::size_t>(share * 24);
-    line += fmt::format(" of {} [{}{}] {:.0f}%", size_text(all), std::string(filled, '#'), std::string(24 - filled, ' '), share * 100);
+    line += fmt::format(" of {} [{}{}] {:.0f}%", size_text(all), std::string(filled, '#'),
+                        std::string(24 - filled, ' '), share * 100);
   } else if (items > 1) {
     line += fmt::format(", {} items", items.load());
   }

@@ -45,7 +45,8 @@ Result<Sent> send_items(Context& ctx, Client& client, const Json& request, Progr
   std::thread producer{[&] {
     produced = produce(sinks);
     Message end;
-    end.type = !produced && produced.error().code != std::errc::broken_pipe ? FrameType::error : FrameType::end;
+    end.type =
+        !produced && produced.error().code != std::errc::broken_pipe ? FrameType::error : FrameType::end;
     if (end.type == FrameType::error) end = error_message(produced.error());
     (void)line.send(std::move(end));
   }};
@@ -55,13 +56,16 @@ Result<Sent> send_items(Context& ctx, Client& client, const Json& request, Progr
   });
   over = true;
   producer.join();
-  if (!answer) return fail(!produced && produced.error().code != std::errc::broken_pipe ? produced.error() : answer.error());
+  if (!answer)
+    return fail(!produced && produced.error().code != std::errc::broken_pipe ? produced.error()
+                                                                             : answer.error());
   sent.answer = std::move(*answer);
   sent.failed = failed;
   return sent;
 }
 
-Result<Sent> receive_items(Context& ctx, Client& client, const Json& request, Progress& progress, Sink& sink, const std::uint64_t& sink_failed) {
+Result<Sent> receive_items(Context& ctx, Client& client, const Json& request, Progress& progress, Sink& sink,
+                           const std::uint64_t& sink_failed) {
   Sent sent;
   INDRA_LET(sent.answer, client.call(request, [&](Message m) -> Result<void> {
     if (const auto path = name_field(m.head, "failed")) {

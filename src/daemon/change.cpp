@@ -9,7 +9,8 @@
 
 namespace indra {
 
-Result<void> remove_tree(Call& c, View& v, NodeId dir, const std::string& name, const Attr& a, const std::string& shown, std::uint64_t& removed, std::uint64_t& failed) {
+Result<void> remove_tree(Call& c, View& v, NodeId dir, const std::string& name, const Attr& a,
+                         const std::string& shown, std::uint64_t& removed, std::uint64_t& failed) {
   const auto note = [&](const Result<void>& r) -> Result<void> {
     if (r) {
       ++removed;
@@ -22,7 +23,9 @@ Result<void> remove_tree(Call& c, View& v, NodeId dir, const std::string& name, 
   auto all = children(v, a.node);
   if (!all) return note(fail(all.error()));
   const std::uint64_t before = failed;
-  for (const Child& child : *all) INDRA_TRY(remove_tree(c, v, a.node, child.name, child.attr, join_path(shown, child.name), removed, failed));
+  for (const Child& child : *all)
+    INDRA_TRY(
+        remove_tree(c, v, a.node, child.name, child.attr, join_path(shown, child.name), removed, failed));
   return failed == before ? note(v.rmdir(c.caller, dir, name)) : Result<void>{};
 }
 
@@ -32,7 +35,9 @@ Result<Json> verb_remove(Call& c) {
   INDRA_LET(const std::string path, path_of(c));
   INDRA_LET(const PathParent p, find_parent(*view, path));
   INDRA_LET(const auto a, look(*view, p.parent, p.name));
-  if (!a) return bool_field(c.request, "force") ? Result<Json>{Json{{"removed", 0}, {"failed", 0}}} : fail(ENOENT, path);
+  if (!a)
+    return bool_field(c.request, "force") ? Result<Json>{Json{{"removed", 0}, {"failed", 0}}}
+                                          : fail(ENOENT, path);
   if (S_ISDIR(a->mode) && !bool_field(c.request, "recursive")) return fail(EISDIR, path);
   std::uint64_t removed = 0, failed = 0;
   INDRA_TRY(remove_tree(c, *view, p.parent, p.name, *a, path, removed, failed));
@@ -56,11 +61,13 @@ Result<Json> verb_move(Call& c) {
   INDRA_LET(const std::string path, path_of(c));
   INDRA_LET(const std::string to, path_of(c, "to"));
   if (name_field(c.request, "branch").value_or("main") != name_field(c.request, "to_branch").value_or("main"))
-    return fail(EXDEV, path + ": names move within one branch; use cp, then rm");
+    return fail(EXDEV, path + " cannot move to another branch; use cp, then rm");
   INDRA_LET(const auto view, view_of(c, true));
   INDRA_LET(const PathParent from, find_parent(*view, path));
   INDRA_LET(const PathParent dest, destination(*view, to, from.name));
-  if (auto r = view->rename(c.caller, from.parent, from.name, dest.parent, dest.name, bool_field(c.request, "no_clobber") ? RENAME_NOREPLACE : 0); !r)
+  if (auto r = view->rename(c.caller, from.parent, from.name, dest.parent, dest.name,
+                            bool_field(c.request, "no_clobber") ? RENAME_NOREPLACE : 0);
+      !r)
     return fail(r.error().code, path + " to " + to);
   return Json::object();
 }
@@ -71,7 +78,8 @@ class Copier {
  public:
   Copier(Call& c, View& from, View& to) : c_{c}, from_{from}, to_{to} {}
 
-  Result<void> node(const std::string& shown, const Attr& a, NodeId parent, const std::string& name, bool no_clobber) {
+  Result<void> node(const std::string& shown, const Attr& a, NodeId parent, const std::string& name,
+                    bool no_clobber) {
     auto r = one(shown, a, parent, name, no_clobber);
     if (r) return {};
     if (r.error().code == std::errc::broken_pipe) return r;
@@ -81,7 +89,8 @@ class Copier {
   std::uint64_t items = 0, bytes = 0, failed = 0;
 
  private:
-  Result<void> one(const std::string& shown, const Attr& a, NodeId parent, const std::string& name, bool no_clobber) {
+  Result<void> one(const std::string& shown, const Attr& a, NodeId parent, const std::string& name,
+                   bool no_clobber) {
     INDRA_LET(const auto there, look(to_, parent, name));
     if (there && there->node == a.node && &from_ == &to_) return fail(EINVAL, "the same file");
     SetAttr set;
@@ -106,7 +115,8 @@ class Copier {
       }
       made_.insert(dir);
       for (const Child& child : all) {
-        if (&from_ != &to_ || !made_.contains(child.attr.node)) INDRA_TRY(node(join_path(shown, child.name), child.attr, dir, child.name, no_clobber));
+        if (&from_ != &to_ || !made_.contains(child.attr.node))
+          INDRA_TRY(node(join_path(shown, child.name), child.attr, dir, child.name, no_clobber));
       }
       ++items;
       if (!there) INDRA_TRY(settle(dir, set, a.node));
@@ -116,7 +126,8 @@ class Copier {
     if (there && S_ISDIR(there->mode)) return fail(EISDIR);
     ++items;
     // Made beside the place and renamed over it: whole or not at all, and the document goes on.
-    const std::string temp = there ? ".indrafs-copy-" + std::to_string(c_.caller.pid) + "-" + std::to_string(++counter_) : name;
+    const std::string temp =
+        there ? ".indrafs-copy-" + std::to_string(c_.caller.pid) + "-" + std::to_string(++counter_) : name;
     auto made = make(a, parent, temp);
     if (!made) return fail(made.error());
     auto r = settle(*made, S_ISLNK(a.mode) ? without_mode(set) : set, a.node);
@@ -194,13 +205,15 @@ Result<Json> verb_copy(Call& c) {
   INDRA_LET(const auto from, view_of(c, false));
   INDRA_LET(const auto target, branch_view(c, name_field(c.request, "to_branch").value_or("main")));
   // One branch: one view, so that nodes can be compared.
-  const bool same = text_field(c.request, "snapshot").empty() && name_field(c.request, "branch").value_or("main") == name_field(c.request, "to_branch").value_or("main");
+  const bool same =
+      text_field(c.request, "snapshot").empty() &&
+      name_field(c.request, "branch").value_or("main") == name_field(c.request, "to_branch").value_or("main");
   View& source = same ? *target : *from;
   INDRA_LET(const Found f, find(source, path, bool_field(c.request, "follow", true)));
   if (S_ISDIR(f.attr.mode) && !bool_field(c.request, "recursive")) return fail(EISDIR, path);
   const std::string name = f.path.substr(f.path.rfind('/') + 1);
   INDRA_LET(const PathParent dest, destination(*target, to, name));
-  if (dest.name.empty()) return fail(EINVAL, to + ": name the place of the root's copy");
+  if (dest.name.empty()) return fail(EINVAL, to + " must name the root's copy itself; add a name");
   Copier copier{c, source, *target};
   INDRA_TRY(copier.node(f.path, f.attr, dest.parent, dest.name, bool_field(c.request, "no_clobber")));
   return Json{{"items", copier.items}, {"bytes", copier.bytes}, {"failed", copier.failed}};

@@ -117,7 +117,8 @@ class Pipe {
 
 class LocalChannel final : public Channel {
  public:
-  LocalChannel(std::shared_ptr<Pipe> out, std::shared_ptr<Pipe> in) : out_{std::move(out)}, in_{std::move(in)} {}
+  LocalChannel(std::shared_ptr<Pipe> out, std::shared_ptr<Pipe> in)
+      : out_{std::move(out)}, in_{std::move(in)} {}
   ~LocalChannel() override { close(); }
   Result<void> send(Message m) override { return out_->push(std::move(m)); }
   Result<std::optional<Message>> receive() override { return in_->pop(); }

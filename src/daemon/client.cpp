@@ -26,7 +26,8 @@ Result<std::unique_ptr<Client>> Client::reach(const Options& o) {
       auto hello = c->call({{"verb", "hello"}});
       if (hello) {
         if (!o.player.empty() && text_field(*hello, "player") != o.player)
-          return fail(EPERM, "the vault is player " + text_field(*hello, "player") + "'s, not " + o.player + "'s");
+          return fail(EPERM,
+                      "the vault is player " + text_field(*hello, "player") + "'s, not " + o.player + "'s");
         return c;
       }
       c.reset();
@@ -42,14 +43,16 @@ Result<std::unique_ptr<Client>> Client::reach(const Options& o) {
       c->fs_ = std::move(*fs);
       break;
     }
-    if (fs.error().code != std::errc::operation_would_block || std::chrono::steady_clock::now() >= until) return fail(fs.error());
+    if (fs.error().code != std::errc::operation_would_block || std::chrono::steady_clock::now() >= until)
+      return fail(fs.error());
     if (!told && o.waiting) o.waiting(fs.error().context);
     told = true;
     std::this_thread::sleep_for(std::chrono::milliseconds{20});
   }
   if (!o.player.empty()) {
     INDRA_LET(const auto s, c->fs_->status());
-    if (s.player != o.player) return fail(EPERM, "the vault is player " + s.player + "'s, not " + o.player + "'s");
+    if (s.player != o.player)
+      return fail(EPERM, "the vault is player " + s.player + "'s, not " + o.player + "'s");
   }
   auto [near, far] = local_channels();
   c->line_ = std::move(near);

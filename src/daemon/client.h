@@ -15,9 +15,9 @@ class Client {
   struct Options {
     std::string vault;
     bool create = false;
-    bool single_file = false;  ///< with create
-    std::string player;        ///< when given, the vault must be this player's
-    int wait_seconds = 10;     ///< while another process holds the vault
+    bool single_file = false;                         ///< with create
+    std::string player;                               ///< when given, the vault must be this player's
+    int wait_seconds = 10;                            ///< while another process holds the vault
     std::function<void(const std::string&)> waiting;  ///< told once, with what is waited for
   };
   /// Errors: those of FileSystem::open; EPERM for another player's vault.

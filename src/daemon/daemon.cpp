@@ -45,7 +45,8 @@ class Fd {
 
 /// Makes VAULT's parents, for the default vault's first use.
 void make_parents(const std::string& path) {
-  for (std::size_t i = path.find('/', 1); i != std::string::npos; i = path.find('/', i + 1)) ::mkdir(path.substr(0, i).c_str(), 0700);
+  for (std::size_t i = path.find('/', 1); i != std::string::npos; i = path.find('/', i + 1))
+    ::mkdir(path.substr(0, i).c_str(), 0700);
 }
 
 }  // namespace
@@ -98,13 +99,20 @@ Result<void> run_daemon(const DaemonOptions& o, const std::function<void(const R
     }
     if ((p[1].revents & POLLIN) != 0) {
       signalfd_siginfo info{};
-      if (::read(signal.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) log::info("ending: signal {}", info.ssi_signo);
+      if (::read(signal.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info))
+        log::info("ending: signal {}", info.ssi_signo);
       cut_off = true;
       break;
     }
   }
   (*server)->stop(cut_off);
-  mounts.unmount_all();
+  if (!mounts.unmount_all()) {
+    // A mount that cannot be ended keeps its threads: what is written is committed, and the process ends
+    // around them.
+    if (auto r = fs->sync(true); !r) log::error("last commit: {}", r.error().text());
+    (*server)->farewell();
+    ::_exit(0);
+  }
   fs.reset();  // the last commit; the lock is free afterwards
   log::info("vault {} is closed", o.vault);
   (*server)->farewell();
@@ -127,18 +135,22 @@ Result<Json> start_daemon(const DaemonOptions& o) {
     // A grandchild: no zombie, and no terminal can become its own.
     if (const pid_t second = ::fork(); second != 0) ::_exit(second < 0 ? 1 : 0);
     block_signals();
-    log::set_level(o.log_level);
+    log::set_level("warn");  // until it is ready, the caller's terminal is where it speaks
     const int out = pipe[1];
     const auto ready = [&](const Result<Json>& r) {
       Message m;
-      if (r) m.head = *r;
-      else m = error_message(r.error());
+      if (r)
+        m.head = *r;
+      else
+        m = error_message(r.error());
       m.head["pid"] = ::getpid();
       m.head["ok"] = r.has_value();
       const std::string text = m.head.dump(-1, ' ', false, Json::error_handler_t::replace);
       if (r) {
-        // From here on the log is where it speaks. Standard error is let go of, so that a pipe of the caller's ends.
+        // From here on the log is where it speaks. Standard error is let go of, so that a pipe of the
+        // caller's ends.
         log::to_file(o.vault + "/daemon.log");
+        log::set_level(o.log_level);
         const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
         for (const int fd : {0, 1, 2}) ::dup2(null, fd);
         if (null > 2) ::close(null);
@@ -161,10 +173,12 @@ Result<Json> start_daemon(const DaemonOptions& o) {
   }
   ::close(pipe[0]);
   int status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {}
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
   Message m;
   m.head = Json::parse(text, nullptr, false);
-  if (m.head.is_discarded() || !m.head.is_object()) return fail(EIO, "the daemon ended before it was ready; see " + o.vault + "/daemon.log");
+  if (m.head.is_discarded() || !m.head.is_object())
+    return fail(EIO, "the daemon ended before it was ready; see " + o.vault + "/daemon.log");
   if (!bool_field(m.head, "ok")) return fail(error_of(m));
   return std::move(m.head);
 }

@@ -12,17 +12,19 @@ namespace indra {
 
 struct DaemonOptions {
   std::string vault;
-  bool create = false;      ///< make the vault if there is none
+  bool create = false;  ///< make the vault if there is none
   std::string log_level = "info";
-  Json mount;               ///< the first mount: a request as Service takes it
+  Json mount;  ///< the first mount: a request as Service takes it
 };
 
 /// Opens the vault, mounts and serves until the last mount is gone. `ready` hears once how the start went.
 /// Signals must be blocked in the calling thread (block_signals()) before it has made others.
-[[nodiscard]] Result<void> run_daemon(const DaemonOptions&, const std::function<void(const Result<Json>&)>& ready);
+[[nodiscard]] Result<void> run_daemon(const DaemonOptions&,
+                                      const std::function<void(const Result<Json>&)>& ready);
 void block_signals();
 
-/// Forks a daemon and waits until it is ready; returns what its mount answered. The caller must have one thread only.
+/// Forks a daemon and waits until it is ready; returns what its mount answered. The caller must have one
+/// thread only.
 [[nodiscard]] Result<Json> start_daemon(const DaemonOptions&);
 
 }  // namespace indra

@@ -40,7 +40,9 @@ class Emitter {
       INDRA_TRY(send(std::move(i)));
       auto all = children(view_, a.node);
       if (!all) return failed(from, all.error());
-      for (const Child& child : *all) INDRA_TRY(node(join_path(from, child.name), path.empty() ? child.name : path + "/" + child.name, child.attr, true));
+      for (const Child& child : *all)
+        INDRA_TRY(node(join_path(from, child.name), path.empty() ? child.name : path + "/" + child.name,
+                       child.attr, true));
       return {};
     }
     if (S_ISLNK(a.mode)) {
@@ -71,7 +73,8 @@ class Emitter {
 
   Result<void> xattrs(NodeId node, Item& i) {
     auto names = view_.listxattr(node);
-    if (!names) return names.error().code == std::errc::operation_not_supported ? Result<void>{} : fail(names.error());
+    if (!names)
+      return names.error().code == std::errc::operation_not_supported ? Result<void>{} : fail(names.error());
     std::size_t room = 200 << 10;
     for (const std::string& name : *names) {
       auto value = view_.getxattr(node, name);
@@ -105,7 +108,8 @@ class Emitter {
     i.id = id;
     i.more = true;
     Message head = to_message(std::move(i));
-    // Where the data lies, for those who must know before they write (tar); left out when there are too many pieces.
+    // Where the data lies, for those who must know before they write (tar); left out when there are too many
+    // pieces.
     Json extents = Json::array();
     if (a.blocks * 512 + 4096 < a.size)
       for (std::uint64_t from_at = 0; from_at < a.size && extents.size() < 1000;) {
@@ -120,14 +124,17 @@ class Emitter {
     INDRA_TRY(c_.io.send(std::move(head)));
     std::uint64_t at = 0, size = 0;
     for (;;) {
-      if (auto data = view_.lseek(handle.get(), at, SEEK_DATA); data) at = *data;
-      else if (data.error().code == std::errc::no_such_device_or_address) break;  // a hole to the end
+      if (auto data = view_.lseek(handle.get(), at, SEEK_DATA); data)
+        at = *data;
+      else if (data.error().code == std::errc::no_such_device_or_address)
+        break;  // a hole to the end
       Item chunk;
       chunk.op = Item::Op::chunk;
       chunk.id = id;
       chunk.at = at;
       std::uint64_t want = kBodySize - at % kBodySize;
-      if (auto hole = view_.lseek(handle.get(), at, SEEK_HOLE); hole && *hole > at) want = std::min(want, *hole - at);
+      if (auto hole = view_.lseek(handle.get(), at, SEEK_HOLE); hole && *hole > at)
+        want = std::min(want, *hole - at);
       chunk.body.resize(want);
       auto n = view_.read(handle.get(), at, chunk.body);
       if (!n) {
@@ -176,7 +183,8 @@ Result<Json> verb_get(Call& c) {
     while (name.ends_with('/')) name.remove_suffix(1);
     name = name.substr(name.rfind('/') + 1);
     if (!safe_relative(name)) name = {};
-    INDRA_TRY(emitter.node(f->path, top ? std::string{} : std::string{name}, f->attr, bool_field(c.request, "recursive")));
+    INDRA_TRY(emitter.node(f->path, top ? std::string{} : std::string{name}, f->attr,
+                           bool_field(c.request, "recursive")));
   }
   return emitter.summary();
 }

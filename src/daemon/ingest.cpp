@@ -29,7 +29,8 @@ SetAttr attributes(const Item& i) {
 
 class Ingest {
  public:
-  Ingest(Call& c, View& v, NodeId top, bool fresh_top, Conflict conflict, bool dry_run) : c_{c}, view_{v}, fresh_top_{fresh_top}, conflict_{conflict}, dry_run_{dry_run} {
+  Ingest(Call& c, View& v, NodeId top, bool fresh_top, Conflict conflict, bool dry_run)
+      : c_{c}, view_{v}, fresh_top_{fresh_top}, conflict_{conflict}, dry_run_{dry_run} {
     dirs_[""] = top;
   }
   ~Ingest() {
@@ -58,7 +59,10 @@ class Ingest {
       auto r = view_.setattr(c_.caller, it->node, it->set);
       if (!r) INDRA_TRY(note(it->path, fail(r.error())));
     }
-    return Json{{"items", items_.load()}, {"bytes", bytes_.load()}, {"skipped", skipped_.load()}, {"failed", failed_.load()}};
+    return Json{{"items", items_.load()},
+                {"bytes", bytes_.load()},
+                {"skipped", skipped_.load()},
+                {"failed", failed_.load()}};
   }
 
  private:
@@ -173,7 +177,8 @@ class Ingest {
     return {};
   }
 
-  /// What stands at the item's place: true = go on. With `clear` it is removed, where a file does not replace it by itself.
+  /// What stands at the item's place: true = go on. With `clear` it is removed, where a file does not replace
+  /// it by itself.
   Result<bool> make_room(NodeId parent, const std::string& name, bool file) {
     if (!parent) return true;
     INDRA_LET(const auto there, look(view_, parent, name));
@@ -313,7 +318,8 @@ class Ingest {
       set.mode.reset();
     } else {
       const std::uint32_t mode = i.mode.value_or(S_IFIFO | 0644);
-      if ((S_ISCHR(mode) || S_ISBLK(mode)) && c_.caller.uid != 0) return fail(EPERM, "a device, which only root may make");
+      if ((S_ISCHR(mode) || S_ISBLK(mode)) && c_.caller.uid != 0)
+        return fail(EPERM, "a device, which only root may make");
       if (!S_ISFIFO(mode) && !S_ISSOCK(mode) && !S_ISCHR(mode) && !S_ISBLK(mode)) return fail(EINVAL);
       INDRA_LET(const Attr a, view_.mknod(c_.caller, t.parent, t.name, mode, i.rdev));
       node = a.node;
@@ -340,26 +346,45 @@ class Ingest {
 
 }  // namespace
 
-// {"path": the directory that the items go into, "make": make it if missing, "conflict", "dry_run"}; then items, `end`.
+namespace {
+
+/// mkdir -p
+Result<Found> make_all(Call& c, View& v, std::string path) {
+  while (path.size() > 1 && path.ends_with('/')) path.pop_back();
+  auto there = find(v, path, true);
+  if (there || there.error().code != std::errc::no_such_file_or_directory) return there;
+  const std::size_t slash = path.rfind('/');
+  INDRA_LET(const Found parent, make_all(c, v, slash == 0 ? "/" : path.substr(0, slash)));
+  if (!S_ISDIR(parent.attr.mode)) return fail(ENOTDIR, path);
+  INDRA_LET(const Attr made, v.mkdir(c.caller, parent.attr.node, path.substr(slash + 1), 0755));
+  v.forget(made.node, 1);
+  return Found{made, path};
+}
+
+}  // namespace
+
+// {"path": the directory that the items go into, "make": make it if missing, "conflict", "dry_run"}; then
+// items, `end`.
 Result<Json> verb_put(Call& c) {
   INDRA_LET(const auto view, view_of(c, true));
   INDRA_LET(const std::string path, path_of(c));
   const std::string how = text_field(c.request, "conflict", "fail");
-  const Conflict conflict = how == "replace" ? Conflict::replace : how == "skip" ? Conflict::skip : Conflict::fail;
+  const Conflict conflict = how == "replace" ? Conflict::replace
+                            : how == "skip"  ? Conflict::skip
+                                             : Conflict::fail;
   const bool dry_run = bool_field(c.request, "dry_run");
   auto top = find(*view, path, true);
   bool fresh = false;
   if (!top) {
-    if (top.error().code != std::errc::no_such_file_or_directory || !bool_field(c.request, "make")) return fail(top.error());
-    INDRA_LET(const PathParent p, find_parent(*view, path));
+    if (top.error().code != std::errc::no_such_file_or_directory || !bool_field(c.request, "make"))
+      return fail(top.error());
     fresh = true;
     if (dry_run) {
       top = Found{};
       top->attr.mode = S_IFDIR;
     } else {
-      INDRA_LET(const Attr made, view->mkdir(c.caller, p.parent, p.name, 0755));
-      view->forget(made.node, 1);
-      top = Found{made, path};
+      top = make_all(c, *view, path);
+      if (!top) return fail(top.error());
     }
   }
   if (!S_ISDIR(top->attr.mode)) return fail(ENOTDIR, path);

@@ -15,8 +15,10 @@ Message to_message(Item i) {
   j["op"] = kOps[static_cast<std::size_t>(i.op)];
   if (i.op == Item::Op::chunk || i.op == Item::Op::done) {
     j["id"] = i.id;
-    if (i.op == Item::Op::chunk) j["at"] = i.at;
-    else j["size"] = i.size;
+    if (i.op == Item::Op::chunk)
+      j["at"] = i.at;
+    else
+      j["size"] = i.size;
     m.body = std::move(i.body);
     return m;
   }
@@ -33,7 +35,8 @@ Message to_message(Item i) {
     j["more"] = true;
     j["id"] = i.id;
   }
-  for (const auto& [name, value] : i.xattrs) j["xattrs"].push_back(Json::array({name_to_json(name), to_hex(as_view(value))}));
+  for (const auto& [name, value] : i.xattrs)
+    j["xattrs"].push_back(Json::array({name_to_json(name), to_hex(as_view(value))}));
   m.body = std::move(i.body);
   return m;
 }
@@ -46,7 +49,9 @@ Result<Item> to_item(Message m) {
   while (k < kOps.size() && op != kOps[k]) ++k;
   if (k == kOps.size()) return fail(EPROTO, "item of unknown kind");
   i.op = static_cast<Item::Op>(k);
-  const auto natural = [&](const char* key) { return static_cast<std::uint64_t>(std::max<std::int64_t>(0, int_field(j, key))); };
+  const auto natural = [&](const char* key) {
+    return static_cast<std::uint64_t>(std::max<std::int64_t>(0, int_field(j, key)));
+  };
   i.id = natural("id");
   i.at = natural("at");
   i.size = natural("size");
@@ -64,13 +69,15 @@ Result<Item> to_item(Message m) {
   }
   if (i.op == Item::Op::symlink || i.op == Item::Op::link) {
     auto target = name_field(j, "target");
-    if (!target || (i.op == Item::Op::link && !safe_relative(*target))) return fail(EPROTO, "item with an unsafe target");
+    if (!target || (i.op == Item::Op::link && !safe_relative(*target)))
+      return fail(EPROTO, "item with an unsafe target");
     i.target = std::move(*target);
   }
   if (const auto x = j.find("xattrs"); x != j.end() && x->is_array())
     for (const Json& pair : *x) {
       if (!pair.is_array() || pair.size() != 2 || !pair[1].is_string()) continue;
-      if (auto name = name_from_json(pair[0])) i.xattrs[*name] = as_text(from_hex(pair[1].get<std::string>()));
+      if (auto name = name_from_json(pair[0]))
+        i.xattrs[*name] = as_text(from_hex(pair[1].get<std::string>()));
     }
   i.body = std::move(m.body);
   return i;

@@ -1,8 +1,9 @@
 // Items: files, directories and the rest on their way into a vault or out of it, one data message each.
 //
 // Shapes:   head {"op", "path", attributes}; body: file bytes.
-//             dir, file, symlink ("target"), link ("target": path of an earlier item), node (fifo, socket, device: "rdev")
-//             file with "more": its bytes go on in chunk {"id", "at"} and end with done {"id", "size"}
+//             dir, file, symlink ("target"), link ("target": path of an earlier item), node (fifo, socket,
+//             device: "rdev") file with "more": its bytes go on in chunk {"id", "at"} and end with done
+//             {"id", "size"}
 //           Paths are relative, without "." and ".."; empty is the top itself.
 // Source:   docs/design/daemon.md.
 #pragma once
@@ -34,7 +35,8 @@ struct Item {
 /// Errors: EPROTO.
 [[nodiscard]] Result<Item> to_item(Message);
 
-/// Relative and harmless: no empty, "." or ".." component, no NUL, no component above 255 bytes. "" is the top.
+/// Relative and harmless: no empty, "." or ".." component, no NUL, no component above 255 bytes. "" is the
+/// top.
 [[nodiscard]] bool safe_relative(std::string_view path);
 
 }  // namespace indra

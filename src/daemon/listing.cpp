@@ -57,7 +57,8 @@ Result<Found> find(View& v, std::string_view path, bool follow) {
     if (S_ISLNK(found->mode) && (follow || !todo.empty())) {
       if (++links > 40) return fail(ELOOP, std::string{path});
       INDRA_LET(const std::string target, v.readlink(found->node));
-      if (target.starts_with('/')) return fail(EXDEV, std::string{path} + ": the link points out of the vault, to " + target);
+      if (target.starts_with('/'))
+        return fail(EXDEV, std::string{path} + ": the link points out of the vault, to " + target);
       const auto more = split(target);
       todo.insert(todo.begin(), more.begin(), more.end());
       continue;
@@ -74,8 +75,11 @@ Result<PathParent> find_parent(View& v, std::string_view path) {
   while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
   const std::size_t slash = path.rfind('/');
   const std::string_view name = slash == std::string_view::npos ? path : path.substr(slash + 1);
-  if (name.empty() || name == "." || name == "..") return fail(EINVAL, std::string{path} + " names no entry of a directory");
-  INDRA_LET(const Found dir, find(v, slash == std::string_view::npos ? std::string_view{"/"} : path.substr(0, slash + 1), true));
+  if (name.empty() || name == "." || name == "..")
+    return fail(EINVAL, std::string{path} + " names no entry of a directory");
+  INDRA_LET(
+      const Found dir,
+      find(v, slash == std::string_view::npos ? std::string_view{"/"} : path.substr(0, slash + 1), true));
   if (!S_ISDIR(dir.attr.mode)) return fail(ENOTDIR, std::string{path});
   return PathParent{dir.attr.node, std::string{name}};
 }
@@ -108,8 +112,9 @@ Result<std::vector<Child>> children(View& v, NodeId dir) {
 }
 
 Json attr_json(const Attr& a) {
-  return {{"node", a.node.raw()}, {"mode", a.mode},   {"nlink", a.nlink}, {"uid", a.uid},     {"gid", a.gid},     {"size", a.size},
-          {"blocks", a.blocks},   {"rdev", a.rdev},   {"atime", a.atime}, {"mtime", a.mtime}, {"ctime", a.ctime}, {"btime", a.btime}};
+  return {{"node", a.node.raw()}, {"mode", a.mode},   {"nlink", a.nlink},   {"uid", a.uid},
+          {"gid", a.gid},         {"size", a.size},   {"blocks", a.blocks}, {"rdev", a.rdev},
+          {"atime", a.atime},     {"mtime", a.mtime}, {"ctime", a.ctime},   {"btime", a.btime}};
 }
 
 namespace {
@@ -158,14 +163,16 @@ Result<void> list_below(Call& c, View& v, Rows& rows, const Found& dir, int dept
     auto row = row_of(v, path, child.name, child.attr, depth);
     if (!row) continue;  // removed between listing and reading
     INDRA_TRY(rows.add(std::move(*row)));
-    if (S_ISDIR(child.attr.mode) && (limit < 0 || depth < limit)) INDRA_TRY(list_below(c, v, rows, {child.attr, path}, depth + 1, limit));
+    if (S_ISDIR(child.attr.mode) && (limit < 0 || depth < limit))
+      INDRA_TRY(list_below(c, v, rows, {child.attr, path}, depth + 1, limit));
   }
   return {};
 }
 
 }  // namespace
 
-// {"path", "depth": levels below it, -1 = all; 0 = the node alone}: rows in depth-first order, the node itself first.
+// {"path", "depth": levels below it, -1 = all; 0 = the node alone}: rows in depth-first order, the node
+// itself first.
 Result<Json> verb_list(Call& c) {
   INDRA_LET(const auto view, view_of(c, false));
   INDRA_LET(const std::string path, path_of(c));
@@ -184,16 +191,23 @@ Result<Json> verb_stat(Call& c) {
   INDRA_LET(const std::string path, path_of(c));
   INDRA_LET(const Found f, find(*view, path, bool_field(c.request, "follow")));
   INDRA_LET(Json j, row_of(*view, f.path, f.path.substr(f.path.rfind('/') + 1), f.attr, 0));
-  for (const char* name : {"hash", "doc_id", "version", "versions", "tree_type", "leaf_type", "heat", "steward"}) {
+  for (const char* name :
+       {"hash", "doc_id", "version", "versions", "tree_type", "leaf_type", "heat", "steward"}) {
     const auto value = view->getxattr(f.attr.node, std::string{"user.indra."} + name);
-    if (value) j[name] = name_to_json(as_text(*value));
-    else if (value.error().code != std::errc::no_message_available && value.error().code != std::errc::operation_not_supported) return fail(value.error());
+    if (value)
+      j[name] = name_to_json(as_text(*value));
+    else if (value.error().code != std::errc::no_message_available &&
+             value.error().code != std::errc::operation_not_supported)
+      return fail(value.error());
   }
   if (const auto names = view->listxattr(f.attr.node); names && !names->empty()) {
     j["xattrs"] = Json::array();
     for (const std::string& n : *names) j["xattrs"].push_back(name_to_json(n));
   }
-  j["artifact"] = S_ISDIR(f.attr.mode) ? "tree" : S_ISREG(f.attr.mode) ? "leaf" : S_ISLNK(f.attr.mode) ? "symlink" : "other";
+  j["artifact"] = S_ISDIR(f.attr.mode)   ? "tree"
+                  : S_ISREG(f.attr.mode) ? "leaf"
+                  : S_ISLNK(f.attr.mode) ? "symlink"
+                                         : "other";
   return j;
 }
 

@@ -46,7 +46,13 @@ VirtualFiles virtual_files(FileSystem& fs) {
     const auto s = fs.status();
     if (!s) return "{}\n";
     if (name == "player.json") return Json{{"player", s->player}, {"vault", s->dir}}.dump(2) + "\n";
-    return Json{{"vault", s->dir}, {"player", s->player}, {"at_rest", s->at_rest}, {"open_files", s->open_files}, {"artifacts", s->tree.nodes}}.dump(2) + "\n";
+    return Json{{"vault", s->dir},
+                {"player", s->player},
+                {"at_rest", s->at_rest},
+                {"open_files", s->open_files},
+                {"artifacts", s->tree.nodes}}
+               .dump(2) +
+           "\n";
   };
   return f;
 }
@@ -57,7 +63,8 @@ Result<Json> Mounts::mount(const Json& request) {
   INDRA_LET(MountOptions o, mount_options(request));
   if (const std::string player = text_field(request, "player"); !player.empty()) {
     INDRA_LET(const auto s, fs_.status());
-    if (s.player != player) return fail(EPERM, "the vault is player " + s.player + "'s, not " + player + "'s");
+    if (s.player != player)
+      return fail(EPERM, "the vault is player " + s.player + "'s, not " + player + "'s");
   }
   o.files = virtual_files(fs_);
   if (o.fsname.empty()) {
@@ -69,10 +76,12 @@ Result<Json> Mounts::mount(const Json& request) {
     const std::lock_guard lock{mutex_};
     for (const One& other : all_) {
       if (other.options.mountpoint == o.mountpoint) return fail(EBUSY, o.mountpoint + " is mounted already");
-      const bool both_write = !o.read_only && !other.options.read_only && o.view.bucket == other.options.view.bucket && o.view.branch == other.options.view.branch;
+      const bool both_write = !o.read_only && !other.options.read_only &&
+                              o.view.bucket == other.options.view.bucket &&
+                              o.view.branch == other.options.view.branch;
       if (both_write && (o.locks != LockMode::daemon || other.options.locks != LockMode::daemon))
         return fail(EBUSY, "branch " + o.view.branch + " is mounted writable at " + other.options.mountpoint +
-                               ": use --read-only, or --locks daemon on both mounts");
+                               "; use --read-only, or --locks daemon on both mounts");
     }
     one = &all_.emplace_back(One{o, nullptr});
   }
@@ -111,8 +120,10 @@ Result<Json> Mounts::unmount(const std::string& mountpoint, bool force) {
   }
   ours.clear();
   log::info("{} is unmounted", mountpoint);
-  if (last) changed_();
-  else INDRA_TRY(fs_.sync(true));
+  if (last)
+    changed_();
+  else
+    INDRA_TRY(fs_.sync(true));
   return Json{{"ending", last}};
 }
 
@@ -138,15 +149,25 @@ bool Mounts::sweep() {
   return all_.empty();
 }
 
-void Mounts::unmount_all() {
+bool Mounts::unmount_all() {
   std::list<One> ours;
   {
     const std::lock_guard lock{mutex_};
     ours.swap(all_);
   }
-  for (One& o : ours)
-    if (o.mounted && !o.mounted->unmount(false))
-      if (auto r = o.mounted->unmount(true); !r) log::error("unmount {}: {}", o.options.mountpoint, r.error().text());
+  bool all = true;
+  for (One& o : ours) {
+    if (!o.mounted || o.mounted->unmount(false)) continue;
+    if (auto r = o.mounted->unmount(true); !r) {
+      log::error("unmount {}: {}", o.options.mountpoint, r.error().text());
+      all = false;
+    }
+  }
+  if (!all) {
+    const std::lock_guard lock{mutex_};
+    all_.swap(ours);
+  }
+  return all;
 }
 
 }  // namespace indra

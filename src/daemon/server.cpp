@@ -15,7 +15,8 @@
 namespace indra {
 namespace {
 
-/// A socket address for VAULT/control.sock that fits however long the vault's path is: by the directory's descriptor.
+/// A socket address for VAULT/control.sock that fits however long the vault's path is: by the directory's
+/// descriptor.
 class Address {
  public:
   explicit Address(const std::string& vault) : dir_{::open(vault.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)} {
@@ -59,7 +60,8 @@ Result<std::unique_ptr<Server>> Server::open(const std::string& vault, Service& 
   const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return fail(errno, path);
   ::unlink(path.c_str());  // this process owns the vault's lock: a socket that is there is a dead one's
-  if (::fchmod(fd, 0600) != 0 || ::bind(fd, address.get(), sizeof(sockaddr_un)) != 0 || ::listen(fd, 64) != 0) {
+  if (::fchmod(fd, 0600) != 0 || ::bind(fd, address.get(), sizeof(sockaddr_un)) != 0 ||
+      ::listen(fd, 64) != 0) {
     const int err = errno;
     ::close(fd);
     return fail(err, path);
@@ -68,7 +70,11 @@ Result<std::unique_ptr<Server>> Server::open(const std::string& vault, Service& 
 }
 
 Server::Server(std::string path, int listener, Service& service)
-    : path_{std::move(path)}, service_{service}, listener_{listener}, wake_{::eventfd(0, EFD_CLOEXEC)}, thread_{[this] { accept_all(); }} {}
+    : path_{std::move(path)},
+      service_{service},
+      listener_{listener},
+      wake_{::eventfd(0, EFD_CLOEXEC)},
+      thread_{[this] { accept_all(); }} {}
 
 Server::~Server() {
   stop(true);
@@ -89,14 +95,17 @@ void Server::accept_all() {
     ucred peer{};
     socklen_t size = sizeof peer;
     auto channel = socket_channel(fd);
-    if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || (peer.uid != ::geteuid() && peer.uid != 0)) {
-      (void)channel->send(error_message({std::make_error_code(std::errc::operation_not_permitted), "control socket"}));
+    if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 ||
+        (peer.uid != ::geteuid() && peer.uid != 0)) {
+      (void)channel->send(
+          error_message({std::make_error_code(std::errc::operation_not_permitted), "control socket"}));
       continue;
     }
     sweep();
     const std::lock_guard lock{mutex_};
     if (clients_.size() >= kMaxConnections) {
-      (void)channel->send(error_message({std::make_error_code(std::errc::device_or_resource_busy), "too many commands at once"}));
+      (void)channel->send(error_message(
+          {std::make_error_code(std::errc::device_or_resource_busy), "too many commands at once"}));
       continue;
     }
     Client& c = clients_.emplace_back();
@@ -154,7 +163,8 @@ void Server::stop(bool now) {
     ::unlink(path_.c_str());
   }
   std::unique_lock lock{mutex_};
-  if (!now) idle_.wait(lock, [&] {
+  if (!now)
+    idle_.wait(lock, [&] {
       for (const Client& c : clients_)
         if (c.busy) return false;
       return true;

@@ -20,7 +20,8 @@ class Server {
   static constexpr std::size_t kMaxConnections = 64;
   [[nodiscard]] static Result<std::unique_ptr<Server>> open(const std::string& vault, Service&);
   ~Server();
-  /// No new connections, the socket's name removed; returns when the running requests have ended. `now`: they are cut off.
+  /// No new connections, the socket's name removed; returns when the running requests have ended. `now`: they
+  /// are cut off.
   void stop(bool now);
   /// After stop() and the last commit: tells whoever still listens, and closes.
   void farewell();

@@ -21,9 +21,7 @@ class CliFront final : public FrontEnd {
 };
 CliFront cli_front;
 
-Who who(const Call& c) {
-  return {c.caller.uid, c.caller.pid, "indrafs", "cli"};
-}
+Who who(const Call& c) { return {c.caller.uid, c.caller.pid, "indrafs", "cli"}; }
 
 std::string bucket_of(const Json& request) { return text_field(request, "bucket", "main"); }
 
@@ -49,8 +47,14 @@ Json stats_json(const FileSystem::Status& s) {
             {"inline", s.content.inline_bytes},
             {"database", s.database_bytes},
             {"wal", s.wal_bytes}}},
-          {"dedup_ratio", s.content.unique == 0 ? 1.0 : static_cast<double>(s.content.logical) / static_cast<double>(s.content.unique)},
-          {"todo", {{"patches", s.content.patches}, {"dead", s.content.dead}, {"dirty_bytes", s.dirty_bytes}, {"wal", s.wal_bytes}}},
+          {"dedup_ratio", s.content.unique == 0 ? 1.0
+                                                : static_cast<double>(s.content.logical) /
+                                                      static_cast<double>(s.content.unique)},
+          {"todo",
+           {{"patches", s.content.patches},
+            {"dead", s.content.dead},
+            {"dirty_bytes", s.dirty_bytes},
+            {"wal", s.wal_bytes}}},
           {"blobs", s.content.blobs},
           {"open_files", s.open_files},
           {"blocking_reader", s.blocking_reader}};
@@ -88,14 +92,20 @@ Result<Json> verb_branch_list(Call& c) {
 }
 
 Result<Json> verb_branch_create(Call& c) {
-  const auto name = name_field(c.request, "name"), from = name_field(c.request, "from"), snapshot = name_field(c.request, "from_snapshot");
+  const auto name = name_field(c.request, "name"), from = name_field(c.request, "from"),
+             snapshot = name_field(c.request, "from_snapshot");
   if (!name) return fail(EINVAL, "branch name");
-  INDRA_LET(const BranchInfo b, c.fs.create_branch(who(c), bucket_of(c.request), *name, from.value_or("main"), snapshot.value_or("")));
+  INDRA_LET(const BranchInfo b, c.fs.create_branch(who(c), bucket_of(c.request), *name, from.value_or("main"),
+                                                   snapshot.value_or("")));
   return branch_json(b, {{b.parent, from.value_or("main")}});
 }
 
 Json snapshot_json(const PinInfo& p, const std::string& branch) {
-  return {{"name", name_to_json(p.name)}, {"branch", name_to_json(branch)}, {"message", name_to_json(p.message)}, {"seq", p.seq.raw()}, {"time", p.time}};
+  return {{"name", name_to_json(p.name)},
+          {"branch", name_to_json(branch)},
+          {"message", name_to_json(p.message)},
+          {"seq", p.seq.raw()},
+          {"time", p.time}};
 }
 
 Result<Json> verb_snapshot_list(Call& c) {
@@ -109,9 +119,11 @@ Result<Json> verb_snapshot_list(Call& c) {
 }
 
 Result<Json> verb_snapshot_create(Call& c) {
-  const auto name = name_field(c.request, "name"), branch = name_field(c.request, "branch"), message = name_field(c.request, "message");
+  const auto name = name_field(c.request, "name"), branch = name_field(c.request, "branch"),
+             message = name_field(c.request, "message");
   if (!name) return fail(EINVAL, "snapshot name");
-  INDRA_LET(const PinInfo p, c.fs.create_snapshot(who(c), bucket_of(c.request), branch.value_or("main"), *name, message.value_or("")));
+  INDRA_LET(const PinInfo p, c.fs.create_snapshot(who(c), bucket_of(c.request), branch.value_or("main"),
+                                                  *name, message.value_or("")));
   return snapshot_json(p, branch.value_or("main"));
 }
 
@@ -129,18 +141,30 @@ Result<Json> verb_unmount(Call& c) {
 
 Result<Json> verb_hello(Call& c) {
   INDRA_LET(const FileSystem::Status s, c.fs.status());
-  return Json{{"version", INDRA_VERSION}, {"pid", ::getpid()}, {"vault", s.dir}, {"player", s.player}, {"mounts", c.mounts != nullptr ? c.mounts->list() : Json::array()}};
+  return Json{{"version", INDRA_VERSION},
+              {"pid", ::getpid()},
+              {"vault", s.dir},
+              {"player", s.player},
+              {"mounts", c.mounts != nullptr ? c.mounts->list() : Json::array()}};
 }
 
 const std::map<std::string_view, Verb> kVerbs = {
-    {"hello", verb_hello},       {"status", verb_status},
-    {"sync", verb_sync},         {"list", verb_list},
-    {"stat", verb_stat},         {"get", verb_get},
-    {"put", verb_put},           {"remove", verb_remove},
-    {"move", verb_move},         {"copy", verb_copy},
-    {"mount", verb_mount},       {"unmount", verb_unmount},
-    {"branch_list", verb_branch_list},     {"branch_create", verb_branch_create},
-    {"snapshot_list", verb_snapshot_list}, {"snapshot_create", verb_snapshot_create},
+    {"hello", verb_hello},
+    {"status", verb_status},
+    {"sync", verb_sync},
+    {"list", verb_list},
+    {"stat", verb_stat},
+    {"get", verb_get},
+    {"put", verb_put},
+    {"remove", verb_remove},
+    {"move", verb_move},
+    {"copy", verb_copy},
+    {"mount", verb_mount},
+    {"unmount", verb_unmount},
+    {"branch_list", verb_branch_list},
+    {"branch_create", verb_branch_create},
+    {"snapshot_list", verb_snapshot_list},
+    {"snapshot_create", verb_snapshot_create},
 };
 
 }  // namespace
@@ -148,7 +172,8 @@ const std::map<std::string_view, Verb> kVerbs = {
 Result<void> Service::run(const Json& request, const Caller& caller, Channel& io) {
   const std::string name = text_field(request, "verb");
   const auto it = kVerbs.find(name);
-  if (it == kVerbs.end()) return io.send(error_message({std::make_error_code(std::errc::function_not_supported), "verb " + name}));
+  if (it == kVerbs.end())
+    return io.send(error_message({std::make_error_code(std::errc::function_not_supported), "verb " + name}));
   Call call{fs_, mounts_, request, caller, io};
   Result<Json> answer = [&]() -> Result<Json> {
     try {
@@ -176,7 +201,10 @@ Result<std::shared_ptr<View>> view_of(Call& c, bool writing) {
   auto v = c.fs.open_view(spec, &cli_front);
   if (!v) {
     if (v.error().code == std::errc::no_such_file_or_directory)
-      return fail(ENOENT, spec.snapshot.empty() ? "branch " + spec.branch : "snapshot " + spec.snapshot);
+      return fail(ENOENT,
+                  spec.snapshot.empty()
+                      ? "there is no branch " + spec.branch + "; `indrafs branch list` shows them"
+                      : "there is no snapshot " + spec.snapshot + "; `indrafs snapshot list` shows them");
     return fail(v.error());
   }
   return v;
@@ -188,7 +216,8 @@ Result<std::shared_ptr<View>> branch_view(Call& c, const std::string& branch) {
   spec.branch = branch;
   spec.live = false;
   auto v = c.fs.open_view(spec, &cli_front);
-  if (!v && v.error().code == std::errc::no_such_file_or_directory) return fail(ENOENT, "branch " + branch);
+  if (!v && v.error().code == std::errc::no_such_file_or_directory)
+    return fail(ENOENT, "there is no branch " + branch + "; `indrafs branch list` shows them");
   return v;
 }
 

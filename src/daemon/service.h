@@ -1,10 +1,9 @@
 // What the verbs do, wherever the vault is open: in its daemon, or in the command's own process.
 //
-// A request is one json message {"verb": ..., ...}; answers are json messages (rows, failures of single items) and
-// data messages (items: files and their bytes), then one `end` or `error`. The items of a put come from the caller
-// as data messages, ended by `end`.
-// Threads:  run() may be called from any thread, several at once.
-// Source:   docs/design/daemon.md.
+// A request is one json message {"verb": ..., ...}; answers are json messages (rows, failures of single
+// items) and data messages (items: files and their bytes), then one `end` or `error`. The items of a put come
+// from the caller as data messages, ended by `end`. Threads:  run() may be called from any thread, several at
+// once. Source:   docs/design/daemon.md.
 #pragma once
 #include <functional>
 

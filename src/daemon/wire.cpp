@@ -15,8 +15,10 @@ bool too_deep(std::string_view text) {
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
     if (quoted) {
-      if (c == '\\') ++i;
-      else if (c == '"') quoted = false;
+      if (c == '\\')
+        ++i;
+      else if (c == '"')
+        quoted = false;
     } else if (c == '"') {
       quoted = true;
     } else if (c == '{' || c == '[') {
@@ -55,7 +57,8 @@ void FrameReader::feed(ByteView bytes) {
 std::size_t FrameReader::wanted() const {
   const std::size_t have = buffer_.size() - at_;
   if (have < 4) return 4 - have;
-  const std::size_t whole = 4 + std::min<std::size_t>(load_le<std::uint32_t>(buffer_.data() + at_), kMaxFrame);
+  const std::size_t whole =
+      4 + std::min<std::size_t>(load_le<std::uint32_t>(buffer_.data() + at_), kMaxFrame);
   return whole > have ? whole - have : 1;
 }
 
@@ -101,7 +104,8 @@ bool is_utf8(std::string_view s) noexcept {
     for (int k = 1; k <= n; ++k) {
       const auto d = static_cast<unsigned char>(s[i + static_cast<std::size_t>(k)]);
       if ((d & 0xC0) != 0x80) return false;
-      if (k == 1 && ((c == 0xE0 && d < 0xA0) || (c == 0xED && d > 0x9F) || (c == 0xF0 && d < 0x90) || (c == 0xF4 && d > 0x8F)))
+      if (k == 1 && ((c == 0xE0 && d < 0xA0) || (c == 0xED && d > 0x9F) || (c == 0xF0 && d < 0x90) ||
+                     (c == 0xF4 && d > 0x8F)))
         return false;
     }
     i += static_cast<std::size_t>(n) + 1;
@@ -160,7 +164,8 @@ Error error_of(const Message& m) {
   const auto kind = static_cast<int>(int_field(m.head, "kind"));
   if (kind >= static_cast<int>(Errc::corrupt) && kind <= static_cast<int>(Errc::failed))
     return {make_error_code(static_cast<Errc>(kind)), std::move(context)};
-  return {std::error_code{number > 0 && number < 4096 ? number : EIO, std::generic_category()}, std::move(context)};
+  return {std::error_code{number > 0 && number < 4096 ? number : EIO, std::generic_category()},
+          std::move(context)};
 }
 
 }  // namespace indra

@@ -1,6 +1,7 @@
 // Control messages: what the `indrafs` command and a vault's daemon say to each other, as bytes.
 //
-// Shapes:   a frame is u32 length of what follows, u8 type, u32 length of the head, head (JSON), body (bytes);
+// Shapes:   a frame is u32 length of what follows, u8 type, u32 length of the head, head (JSON), body
+// (bytes);
 //           integers little-endian. length <= kMaxFrame, head <= kMaxHead and nested at most kMaxDepth deep.
 //           Names are bytes: in JSON a string where they are UTF-8, else {"hex": "..."}.
 // Threads:  pure functions; a FrameReader belongs to one thread.
@@ -20,7 +21,7 @@ namespace indra {
 
 using Json = nlohmann::json;
 
-inline constexpr std::size_t kBodySize = 1 << 20;       ///< file bytes in one frame, at most
+inline constexpr std::size_t kBodySize = 1 << 20;  ///< file bytes in one frame, at most
 inline constexpr std::size_t kMaxHead = 512 << 10;
 inline constexpr std::size_t kMaxFrame = kBodySize + kMaxHead + 5;
 inline constexpr int kMaxDepth = 16;

@@ -79,8 +79,8 @@ Result<void> Writer::accept(std::uint32_t application, std::uint32_t version) co
   if (application != options_.application_id && (application != 0 || version != 0))
     return fail(Errc::bad_format, path_ + " belongs to another application");
   if (version > options_.migrations.size())
-    return fail(Errc::newer_format, path_ + " has format " + std::to_string(version) + ", this program knows " +
-                                        std::to_string(options_.migrations.size()));
+    return fail(Errc::newer_format, path_ + " has format " + std::to_string(version) +
+                                        ", this program knows " + std::to_string(options_.migrations.size()));
   return {};
 }
 
@@ -189,9 +189,9 @@ sqlite3_file* Writer::wal_file() const {
   return wal;
 }
 
-// A COMMIT that finds the disk full would be rolled back by SQLite, with mutations that were answered long ago.
-// So the room is taken before. No more pages can be dirty than are in the cache, as nothing is spilled; and a row
-// that changes touches a few dozen at most.
+// A COMMIT that finds the disk full would be rolled back by SQLite, with mutations that were answered long
+// ago. So the room is taken before. No more pages can be dirty than are in the cache, as nothing is spilled;
+// and a row that changes touches a few dozen at most.
 Result<void> Writer::reserve_wal() {
   const std::int64_t changes = sqlite3_total_changes64(db_->raw()) - changes_before_;
   if (changes == 0 && !full_) return {};
@@ -199,7 +199,8 @@ Result<void> Writer::reserve_wal() {
   sqlite3_db_status(db_->raw(), SQLITE_DBSTATUS_CACHE_USED, &used, &ignored, 0);
   const auto pages = std::min<std::uint64_t>(static_cast<std::uint64_t>(used) / kDbPage + 1,
                                              64 + 32 * static_cast<std::uint64_t>(changes));
-  const int rc = reserve(wal_file(), kWalHeader + (static_cast<std::uint64_t>(wal_frames_.load()) + pages) * kWalFrame);
+  const int rc =
+      reserve(wal_file(), kWalHeader + (static_cast<std::uint64_t>(wal_frames_.load()) + pages) * kWalFrame);
   full_ = rc != SQLITE_OK;
   if (full_) return sqlite_failure(nullptr, rc, "no room for " + path_ + "-wal");
   return {};
@@ -384,8 +385,8 @@ bool Writer::at_rest() const {
   return mutations_.load() == committed_.load() && moved_commits_.load() == commits_.load();
 }
 
-// Readers hold a shared lock on one of the bytes 123 to 127 of the -shm. /proc/locks tells without opening it:
-// closing a descriptor of ours would drop SQLite's locks.
+// Readers hold a shared lock on one of the bytes 123 to 127 of the -shm. /proc/locks tells without opening
+// it: closing a descriptor of ours would drop SQLite's locks.
 int Writer::blocking_reader() const {
   struct stat shm {};
   if (!blocked_ || ::stat((path_ + "-shm").c_str(), &shm) != 0) return 0;

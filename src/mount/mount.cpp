@@ -12,7 +12,11 @@ namespace indra {
 
 struct Mount::Impl {
   Impl(MountOptions o, std::unique_ptr<Connection> c)
-      : options{std::move(o)}, connection{std::move(c)}, adapter{options, *connection}, dispatcher{*connection, adapter}, loop{*connection, dispatcher, options} {}
+      : options{std::move(o)},
+        connection{std::move(c)},
+        adapter{options, *connection},
+        dispatcher{*connection, adapter},
+        loop{*connection, dispatcher, options} {}
 
   const MountOptions options;
   std::unique_ptr<Connection> connection;

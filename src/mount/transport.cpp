@@ -89,7 +89,9 @@ Result<void> Connection::mount_directly(const MountOptions& options) {
   if (fd_ < 0) {
     const int why = errno;
     if (why == ENOENT || why == ENODEV || why == ENXIO)
-      return fail(why, "/dev/fuse is not there (load the kernel module: modprobe fuse; in a container: --device /dev/fuse)");
+      return fail(why,
+                  "/dev/fuse is not there (load the kernel module: modprobe fuse; in a container: --device "
+                  "/dev/fuse)");
     return fail(why, "open /dev/fuse");
   }
   std::string data = "fd=" + std::to_string(fd_) + ",rootmode=40000,user_id=" + std::to_string(::geteuid()) +

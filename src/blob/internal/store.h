@@ -26,7 +26,7 @@ struct BlobState {
   const BlobId id;
   BucketId bucket;
 
-  Mutex load;          // held while the row is read
+  Mutex load;           // held while the row is read
   bool loaded = false;  // guarded by load
 
   SharedMutex rw;
@@ -88,13 +88,14 @@ class Busy {
 
 /// Chunk bytes that no row refers to yet: thrown away unless kept.
 struct Placed {
-  Placed(Store& s, const Entry& entry, bool own, LeasePtr from) : store{s}, e{entry}, mine{own}, source{std::move(from)} {}
+  Placed(Store& s, const Entry& entry, bool own, LeasePtr from)
+      : store{s}, e{entry}, mine{own}, source{std::move(from)} {}
   ~Placed();
   Placed(const Placed&) = delete;
   Placed& operator=(const Placed&) = delete;
   Store& store;
   Entry e;
-  bool mine;               ///< written by us, else shared from `source`
+  bool mine;  ///< written by us, else shared from `source`
   LeasePtr source;
   std::atomic<bool> kept{false};  ///< rows refer to it
 };
@@ -102,7 +103,8 @@ using PlacedPtr = std::shared_ptr<Placed>;
 
 class Workers {
  public:
-  explicit Workers(int n) : count_{n > 0 ? n : std::max(1, static_cast<int>(std::thread::hardware_concurrency()))} {}
+  explicit Workers(int n)
+      : count_{n > 0 ? n : std::max(1, static_cast<int>(std::thread::hardware_concurrency()))} {}
   ~Workers();
   void run(std::function<void()> job);
 
@@ -156,8 +158,10 @@ class Store final : public ContentStore {
   /// Bytes of the blob from `at`, patches laid over, zeros beyond its end.
   [[nodiscard]] Result<void> read_blob(BlobState&, std::uint64_t at, MutableBytes out);
   /// Bytes of one chunk from `at` within it; zeros beyond e.length.
-  [[nodiscard]] Result<void> read_entry(const Entry&, std::uint64_t index, std::uint32_t at, MutableBytes out, bool void_cv = false);
-  [[nodiscard]] Result<BlobHash> hash_manifest(const Manifest&, const Patches&, BlobState*, std::uint64_t hole_limit);
+  [[nodiscard]] Result<void> read_entry(const Entry&, std::uint64_t index, std::uint32_t at, MutableBytes out,
+                                        bool void_cv = false);
+  [[nodiscard]] Result<BlobHash> hash_manifest(const Manifest&, const Patches&, BlobState*,
+                                               std::uint64_t hole_limit);
 
   // Rows (rows.cpp).
   [[nodiscard]] Result<Standing> standing(Tx&, BlobId);
@@ -224,13 +228,17 @@ class Store final : public ContentStore {
   std::unordered_map<BlobId, StatePtr> states_;
   std::set<BlobId> dying_;
 
-  struct Patched { TimeNs last; std::uint64_t bytes; };
+  struct Patched {
+    TimeNs last;
+    std::uint64_t bytes;
+  };
   Mutex patched_mutex_;
   std::map<BlobId, Patched> patched_ INDRA_GUARDED_BY(patched_mutex_);
 
   Mutex garbage_mutex_;
-  std::vector<Extent> garbage_ INDRA_GUARDED_BY(garbage_mutex_);                  // never referred to by a row
-  std::map<std::uint32_t, std::uint64_t> unsettled_ INDRA_GUARDED_BY(garbage_mutex_);  // bytes not referred to yet
+  std::vector<Extent> garbage_ INDRA_GUARDED_BY(garbage_mutex_);  // never referred to by a row
+  std::map<std::uint32_t, std::uint64_t> unsettled_
+      INDRA_GUARDED_BY(garbage_mutex_);  // bytes not referred to yet
 
   std::atomic<std::uint64_t> ids_{1};
   std::uint64_t reserved_ = 0;  // guarded by ids_mutex_

@@ -10,16 +10,17 @@
 
 namespace indra {
 
-/// One mount, served. Destroying it unmounts (lazily).
+/// One mount, served. Destroying it waits for its end.
 class Mounted {
  public:
   virtual ~Mounted() = default;
-  /// EBUSY while files are open, unless `lazy`.
-  [[nodiscard]] virtual Result<void> unmount(bool lazy) = 0;
+  /// EBUSY while files are open, unless `force`: then they are cut off. ETIMEDOUT where that cannot be done.
+  [[nodiscard]] virtual Result<void> unmount(bool force) = 0;
   [[nodiscard]] virtual bool ended() const = 0;
 };
 /// `ended` is called once, from any thread, when the mount is gone for whatever reason.
-using Mounter = std::function<Result<std::unique_ptr<Mounted>>(FileSystem&, MountOptions, std::function<void()> ended)>;
+using Mounter =
+    std::function<Result<std::unique_ptr<Mounted>>(FileSystem&, MountOptions, std::function<void()> ended)>;
 [[nodiscard]] Mounter kernel_mounter();
 
 [[nodiscard]] Result<MountOptions> mount_options(const Json& request);
@@ -27,14 +28,16 @@ using Mounter = std::function<Result<std::unique_ptr<Mounted>>(FileSystem&, Moun
 class Mounts final : public MountTable {
  public:
   /// `changed` is called, from any thread, when a mount ended.
-  Mounts(FileSystem& fs, Mounter mounter, std::function<void()> changed) : fs_{fs}, mounter_{std::move(mounter)}, changed_{std::move(changed)} {}
+  Mounts(FileSystem& fs, Mounter mounter, std::function<void()> changed)
+      : fs_{fs}, mounter_{std::move(mounter)}, changed_{std::move(changed)} {}
   Result<Json> mount(const Json& request) override;
   Result<Json> unmount(const std::string& mountpoint, bool force) override;
   [[nodiscard]] Json list() const override;
 
   /// Lets go of mounts that ended. True: none is left.
   bool sweep();
-  void unmount_all();
+  /// False: a mount would not end, and still serves requests.
+  [[nodiscard]] bool unmount_all();
 
  private:
   struct One {

@@ -19,13 +19,13 @@ struct Call {
 };
 using Verb = Result<Json> (*)(Call&);
 
-Result<Json> verb_list(Call&);      // ls, tree          listing.cpp
+Result<Json> verb_list(Call&);  // ls, tree          listing.cpp
 Result<Json> verb_stat(Call&);
-Result<Json> verb_get(Call&);       // cat, get, export  emit.cpp
-Result<Json> verb_put(Call&);       // put, import       ingest.cpp
-Result<Json> verb_remove(Call&);    // rm                change.cpp
-Result<Json> verb_move(Call&);      // mv
-Result<Json> verb_copy(Call&);      // cp
+Result<Json> verb_get(Call&);     // cat, get, export  emit.cpp
+Result<Json> verb_put(Call&);     // put, import       ingest.cpp
+Result<Json> verb_remove(Call&);  // rm                change.cpp
+Result<Json> verb_move(Call&);    // mv
+Result<Json> verb_copy(Call&);    // cp
 
 /// The published view that the request names ("bucket", "branch", "snapshot").
 [[nodiscard]] Result<std::shared_ptr<View>> view_of(Call&, bool writing);
@@ -37,7 +37,8 @@ struct Found {
   Attr attr;
   std::string path;  ///< canonical: "/a/b", "/" for the root
 };
-/// Follows symlinks inside the view (relative ones; those that leave it are errors), the last one if `follow`.
+/// Follows symlinks inside the view (relative ones; those that leave it are errors), the last one if
+/// `follow`.
 [[nodiscard]] Result<Found> find(View&, std::string_view path, bool follow);
 /// lookup() that leaves no reference behind. Nothing when there is no such name.
 [[nodiscard]] Result<std::optional<Attr>> look(View&, NodeId dir, std::string_view name);
@@ -55,7 +56,9 @@ struct Child {
 /// Tells the other side of an item that failed; the rest goes on.
 [[nodiscard]] Result<void> report(Call&, std::string_view path, const Error&);
 /// Removes (dir, name) and all below it. Failures are reported; counts what was removed.
-[[nodiscard]] Result<void> remove_tree(Call&, View&, NodeId dir, const std::string& name, const Attr&, const std::string& shown, std::uint64_t& removed, std::uint64_t& failed);
+[[nodiscard]] Result<void> remove_tree(Call&, View&, NodeId dir, const std::string& name, const Attr&,
+                                       const std::string& shown, std::uint64_t& removed,
+                                       std::uint64_t& failed);
 
 /// Ends an open file with its scope.
 class HandleGuard {

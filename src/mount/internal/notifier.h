@@ -52,7 +52,9 @@ class Notifier {
     push({Item::entry, node, parent, std::string{name}});
   }
   [[nodiscard]] std::uint64_t sent() const noexcept { return sent_.load(std::memory_order_relaxed); }
-  [[nodiscard]] std::uint64_t overflows() const noexcept { return overflows_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t overflows() const noexcept {
+    return overflows_.load(std::memory_order_relaxed);
+  }
   [[nodiscard]] std::size_t waiting() const INDRA_EXCLUDES(mutex_);
 
  private:
