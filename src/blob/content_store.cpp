@@ -55,9 +55,11 @@ Store::Store(Writer& w, Disk& d, const Clock& c, Options o)
 Store::~Store() {
   if (!small_lane_ || writer_.failed()) return;
   if (!bytes_->sync()) return;
-  (void)writer_.mutate([](Tx& tx) {
-    return Statement{tx, "UPDATE content_state SET value = 1 WHERE name = 'clean'"}.run();
-  });
+  {  // appended for files that were closed without being staged: no later start would find it
+    const MutexLock lock{garbage_mutex_};
+    if (!garbage_.empty() && !bytes_->free(garbage_)) return;
+  }
+  (void)writer_.mutate([](Tx& tx) { return Statement{tx, "UPDATE content_state SET value = 1 WHERE name = 'clean'"}.run(); });
 }
 
 Result<void> Store::start(const std::string& dir) {

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "blob/internal/test_store.h"
 
 namespace indra::blob {
@@ -263,6 +265,55 @@ TEST(Content, GivenASingleFileVault_WhenUsed_ThenThereAreNoSegments) {
   TestStore::take(t.drop(i.id));
   TestStore::take(t.settle());
   EXPECT_EQ(TestStore::take(t.store().stats()).physical, 0u);
+}
+
+TEST(Content, GivenReadersAFolderAndAWriter_WhenAllRun_ThenEveryBlockIsAlwaysWhole) {
+  ContentStore::Options o;
+  o.patch_limit = 40'000;
+  o.buffer_limit = 400'000;
+  o.cache_limit = 1 << 20;
+  TestStore t{o};
+  constexpr std::size_t kBlocksInAll = 256;
+  auto c = t.content();
+  TestStore::take(c->write(0, Bytes(kBlocksInAll * kBlockSize, std::byte{1})));
+  BlobId id = TestStore::take(t.publish(*c)).id;
+  std::atomic<bool> stop{false};
+  std::atomic<int> torn{0}, failed{0};
+  std::vector<std::thread> threads;
+  for (unsigned r = 0; r < 2; ++r)
+    threads.emplace_back([&, r] {
+      std::mt19937 rng{r};
+      Bytes out(40 * kBlockSize);
+      while (!stop) {
+        const std::uint64_t first = rng() % (kBlocksInAll - 40);
+        const auto n = c->read(first * kBlockSize, out);
+        if (!n || *n != out.size()) ++failed;
+        for (std::size_t b = 0; n && b < 40; ++b)
+          if (out[b * kBlockSize] != out[(b + 1) * kBlockSize - 1] || out[b * kBlockSize] == std::byte{0}) ++torn;
+      }
+    });
+  threads.emplace_back([&] {
+    while (!stop) {
+      t.clock.advance(kSecond);
+      if (!t.store().work()) ++failed;
+    }
+  });
+  std::mt19937 rng{7};
+  for (int i = 0; i < 300; ++i) {
+    const std::size_t n = i % 10 == 0 ? 40 : 1;
+    const std::uint64_t at = rng() % (kBlocksInAll - 40) * kBlockSize;
+    TestStore::take(c->write(at, Bytes(n * kBlockSize, static_cast<std::byte>(1 + i % 200))));
+    id = TestStore::take(t.publish(*c, id, i % 7 != 0, i % 3 == 0 ? Content::For::publish : Content::For::sync)).id;
+  }
+  stop = true;
+  for (auto& th : threads) th.join();
+  EXPECT_EQ(torn, 0);
+  EXPECT_EQ(failed, 0);
+  const Bytes all = TestStore::read_all(*c);
+  c.reset();
+  TestStore::take(t.settle());
+  EXPECT_TRUE(t.check());
+  EXPECT_EQ(TestStore::take(t.store().hash(id, true)), BlobHash::of(all));
 }
 
 }  // namespace

@@ -47,7 +47,7 @@ class StagedImpl final : public Content::Staged {
   Result<void> find_twin();
   Result<void> write_patches(Tx&, BlobId);
   Result<BlobInfo> apply_in_place(Tx&, const Standing&);
-  Result<BlobInfo> apply_new(Tx&, const std::optional<Standing>&);
+  Result<BlobInfo> apply_new(Tx&, const std::optional<Standing>&) INDRA_NO_ANALYSIS;
   Result<void> share(Tx&, std::int64_t family);
   Bytes root_data(const Manifest& m) const { return encode_page(*m.root, hash_ && size_ <= kChunkSize); }
   Patches patches_after() const INDRA_NO_ANALYSIS;
@@ -454,16 +454,13 @@ Result<BlobInfo> StagedImpl::apply_new(Tx& tx, const std::optional<Standing>& ba
                   .run());
   if (kind_ == Kind::tree) INDRA_TRY(write_patches(tx, id));
 
-  auto state = std::make_shared<BlobState>(id);
-  {
-    const WriteLock lock{state->rw};
-    state->bucket = c_.bucket_;
-    state->m = kind_ == Kind::tree ? result_ : Manifest{size_, std::make_shared<Page>()};
-    state->hash = hash_;
-    state->is_inline = kind_ == Kind::inline_row;
-    if (state->is_inline) state->inline_data = inline_;
-    state->stored = stored_;
-  }
+  auto state = std::make_shared<BlobState>(id);  // nobody else's yet: not locked, since a Tx is held
+  state->bucket = c_.bucket_;
+  state->m = kind_ == Kind::tree ? result_ : Manifest{size_, std::make_shared<Page>()};
+  state->hash = hash_;
+  state->is_inline = kind_ == Kind::inline_row;
+  if (state->is_inline) state->inline_data = inline_;
+  state->stored = stored_;
   fresh_lease_ = s_.adopt(std::move(state));
   return BlobInfo{id, size_, hash_, stored_, 0};
 }

@@ -94,7 +94,7 @@ Result<void> Writer::migrate() {
     return fail(Errc::bad_format, path_ + " belongs to another application");
   if (!fresh && version == known) return {};
   INDRA_TRY(db_->execute("BEGIN IMMEDIATE"));
-  const auto apply = [&]() -> Result<void> {
+  const auto apply = [&]() INDRA_REQUIRES(mutex_) -> Result<void> {
     for (const Migration& m : options_.migrations.subspan(static_cast<std::size_t>(version)))
       if (auto r = db_->execute(m.sql); !r)
         return fail(r.error().code, std::string{m.name} + ": " + r.error().context);
