@@ -52,8 +52,6 @@ class Ranges {
   std::map<std::uint64_t, std::uint64_t> by_;
 };
 
-std::uint64_t units(const Entry& e) { return e.segment() == kInDatabase ? 1 : e.length; }
-
 struct Row {
   BlobId id;
   Manifest m;
@@ -174,10 +172,10 @@ Result<bool> Store::sweep(std::int64_t family) {
   const PageLoader load = loader();
   std::set<std::uint64_t> seen;
   for (const Row& r : dead)
-    INDRA_TRY(walk(r.m, load, [&](std::uint64_t id) { return pages.insert(id).second; }, [&](const Entry& e) { ranges.add(e.where, units(e)); }));
+    INDRA_TRY(walk(r.m, load, [&](std::uint64_t id) { return pages.insert(id).second; }, [&](const Entry& e) { ranges.add(e.where, space_of(e)); }));
   for (const Row& r : living) {
     auto w = walk(r.m, load, [&](std::uint64_t id) { pages.erase(id); return seen.insert(id).second; },
-                  [&](const Entry& e) { ranges.subtract(e.where, units(e)); });
+                  [&](const Entry& e) { ranges.subtract(e.where, space_of(e)); });
     if (!w) {
       if (r.refs == 0 || writer_.failed()) return fail(w.error());
       return true;  // changed under the walk: again
@@ -262,7 +260,7 @@ Result<void> Store::scavenge() {
       INDRA_LET(const bool more, q.step());
       if (!more) return {};
       INDRA_LET(const Row r, row_of(q));
-      INDRA_TRY(walk(r.m, load, [&](std::uint64_t id) { return seen.insert(id).second; }, [&](const Entry& e) { free.subtract(e.where, units(e)); }));
+      INDRA_TRY(walk(r.m, load, [&](std::uint64_t id) { return seen.insert(id).second; }, [&](const Entry& e) { free.subtract(e.where, space_of(e)); }));
     }
   }));
   if (free.empty()) return {};

@@ -148,7 +148,7 @@ Result<Entry> Store::append(ChunkBytes::Lane& lane, Mutex& mutex, std::uint64_t 
 
 void Store::discard(const Entry& e) {
   const MutexLock lock{garbage_mutex_};
-  garbage_.push_back({e.segment(), e.offset(), e.segment() == kInDatabase ? 1 : e.length});
+  garbage_.push_back({e.segment(), e.offset(), space_of(e)});
 }
 void Store::settle(const Entry&) {}
 

@@ -42,7 +42,7 @@ Result<void> Store::kill(Tx& tx, const std::vector<Extent>& dead) {
 Result<void> Store::let_go(Tx& tx, const Standing& s, std::span<const Entry> entries) {
   std::vector<Extent> dead;
   for (const Entry& e : entries) {
-    const std::uint32_t units = e.segment() == kInDatabase ? 1 : e.length;
+    const std::uint32_t units = space_of(e);
     if (s.alone || as_int(e.birth) == s.owner) {
       if (!dead.empty() && dead.back().segment == e.segment() && dead.back().offset + dead.back().length == e.offset() && dead.back().length < (1u << 30))
         dead.back().length += units;
@@ -70,7 +70,7 @@ Result<void> Store::refer(Tx& tx, std::span<const Entry> entries) {
     if (e.segment() == kInDatabase) continue;
     Seg& s = segs[e.segment()];
     s.end = std::max<std::int64_t>(s.end, std::int64_t{e.offset()} + e.length);
-    s.live += e.length;
+    s.live += space_of(e);
   }
   for (const auto& [id, s] : segs)
     INDRA_TRY(Statement(tx, "INSERT INTO segments(id, end, live) VALUES(?1, ?2, ?3) "

@@ -45,7 +45,7 @@ CREATE TABLE patches(
 CREATE TABLE segments(
   id    INTEGER PRIMARY KEY,
   end   INTEGER NOT NULL,             -- bytes; what lies behind is left over from a crash
-  live  INTEGER NOT NULL              -- bytes that blobs refer to
+  live  INTEGER NOT NULL              -- bytes that blobs refer to, in whole blocks from 4 KiB on
 );
 
 -- Runs of segment bytes that no blob refers to any more: punched after the next barrier (C30).

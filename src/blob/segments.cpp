@@ -1,174 +1,496 @@
 #include "blob/segments.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
+#include <condition_variable>
 #include <cstdio>
-#include <list>
+#include <mutex>
+#include <optional>
 #include <set>
-#include <unordered_map>
+#include <unordered_set>
 
 #include "base/log.h"
+#include "base/time.h"
+#include "blob/hash.h"
 
 namespace indra {
 namespace {
 
-constexpr std::uint64_t kHeader = 4096;
-constexpr std::size_t kBlock = 4096;
-constexpr std::size_t kOpenFiles = 48;
+constexpr std::uint64_t kBlock = 4096;
+constexpr std::uint64_t kHeader = kBlock;
+constexpr std::size_t kMaxExtent = 64 * 1024;
+constexpr std::uint64_t kMaxSegment = (1ull << 32) - kBlock;
+constexpr std::size_t kOpenFiles = 64;
+constexpr std::size_t kIdleRuns = 16;
+constexpr std::size_t kSpares = 1024;
+constexpr std::size_t kEdges = 4096;
 constexpr std::string_view kMagic = "IndraSeg";
 constexpr std::uint32_t kVersion = 1;
 
-std::uint64_t round_up(std::uint64_t n, std::uint64_t to) { return (n + to - 1) / to * to; }
+/// Aligned: every extent starts on a block. Packed: extents below 4 KiB, one behind the other.
+enum class Kind : std::uint32_t { aligned = 0, packed = 1 };
+constexpr std::size_t at(Kind k) { return static_cast<std::size_t>(k); }
 
-Bytes header_of(std::uint32_t id) {
+constexpr std::uint64_t round_up(std::uint64_t n) { return (n + kBlock - 1) / kBlock * kBlock; }
+constexpr std::uint64_t round_down(std::uint64_t n) { return n / kBlock * kBlock; }
+
+Bytes header_of(std::uint32_t id, Kind kind) {
   Bytes h(kHeader);
   std::memcpy(h.data(), kMagic.data(), kMagic.size());
   store_le<std::uint32_t>(h.data() + 8, kVersion);
   store_le<std::uint32_t>(h.data() + 12, id);
+  store_le<std::uint32_t>(h.data() + 16, static_cast<std::uint32_t>(kind));
+  store_le<std::uint32_t>(h.data() + 20, kBlock);
+  store_le<std::int64_t>(h.data() + 24, system_clock().now());
+  const BlobHash seal = BlobHash::of(ByteView{h}.first(kHeader - 32));
+  std::memcpy(h.data() + kHeader - 32, seal.bytes().data(), 32);
   return h;
 }
 
 std::string name_of(std::uint32_t id) {
-  char buf[32];
-  std::snprintf(buf, sizeof buf, "%08u.seg", id);
-  return buf;
+  std::array<char, 24> name{};
+  std::snprintf(name.data(), name.size(), "%08u.seg", id);
+  return name.data();
 }
 
 /// 0 when `name` is not one of ours.
 std::uint32_t id_of(const std::string& name) {
   unsigned id = 0;
-  char end = 0;
-  if (name.size() != 12 || std::sscanf(name.c_str(), "%8u.seg%c", &id, &end) != 1 || name != name_of(id)) return 0;
+  if (std::sscanf(name.c_str(), "%10u.seg", &id) != 1 || name != name_of(id)) return 0;
   return id;
 }
 
+struct Segment;
+struct Run;
+
+/// Neighbouring extents on their way to the file: filled by one Run, sealed, written once.
+/// Bytes below `size` never change, so readers need no lock for them.
+struct Buffer {
+  Buffer(std::shared_ptr<Segment> s, std::uint64_t from, std::size_t room, std::weak_ptr<Run> r)
+      : segment{std::move(s)}, start{from}, capacity{room}, run{std::move(r)}, bytes{std::make_unique_for_overwrite<std::byte[]>(room)} {}
+  [[nodiscard]] bool holds(std::uint64_t from, std::size_t n) const { return from >= start && from + n <= start + size.load(std::memory_order_acquire); }
+
+  const std::shared_ptr<Segment> segment;
+  const std::uint64_t start;
+  const std::size_t capacity;
+  const std::weak_ptr<Run> run;
+  const std::unique_ptr<std::byte[]> bytes;
+  std::atomic<std::size_t> size{0};
+  Mutex writing;  // held during the pwrite: whoever else wants the buffer written waits here
+  bool written INDRA_GUARDED_BY(writing) = false;
+};
+using BufferPtr = std::shared_ptr<Buffer>;
+
+struct Segment {
+  Segment(std::uint32_t i, std::string p, Kind k, std::uint64_t e) : id{i}, path{std::move(p)}, kind{k}, end{e} {}
+  const std::uint32_t id;
+  const std::string path;
+  const Kind kind;
+  std::atomic<std::uint64_t> end;            // of what was appended
+  std::atomic<bool> unsynced{false};         // written since the last fdatasync began
+  std::atomic<bool> fresh{false};            // its name is not durable yet
+  std::atomic<bool> removed{false};
+  std::atomic<std::uint64_t> used_at{0};     // which file is closed first
+  std::atomic<std::int64_t> allocated{-1};   // -1: ask
+
+  SharedMutex mutex;
+  std::map<std::uint64_t, BufferPtr> pending INDRA_GUARDED_BY(mutex);  // by start; not in the file yet
+  std::shared_ptr<DiskFile> file INDRA_GUARDED_BY(mutex);              // while open
+  // Packed: dead bytes of blocks that live bytes share, [from, to): freed when the last of the block dies.
+  std::map<std::uint64_t, std::uint64_t> edges INDRA_GUARDED_BY(mutex);
+
+  // Guarded by Impl::places.
+  std::uint64_t reserved = 0;  // bytes behind are nobody's
+  int runs = 0;
+};
+using SegmentPtr = std::shared_ptr<Segment>;
+
+/// The place where a stream appends. Outlives the stream: the next one goes on in its buffer and its reservation.
+struct Run {
+  explicit Run(Kind k) : kind{k} {}
+  const Kind kind;
+  Mutex mutex;  // held to copy bytes, never during input or output
+  SegmentPtr segment INDRA_GUARDED_BY(mutex);
+  std::uint64_t next INDRA_GUARDED_BY(mutex) = 0, end INDRA_GUARDED_BY(mutex) = 0;  // reserved and free
+  BufferPtr buffer INDRA_GUARDED_BY(mutex);
+};
+using RunPtr = std::shared_ptr<Run>;
+
 }  // namespace
 
-/// A run reserved in one segment, and the bytes of it not written to the file yet.
 class Segments::Stream {
  public:
-  std::uint32_t segment = 0;
-  std::uint64_t next = 0, end = 0;  // the run: bytes [next, end) are free
-  std::uint64_t buffered_at = 0;    // where the buffer's first byte belongs
-  Bytes buffer;
-  bool registered = false;
+  explicit Stream(RunPtr r) : run{std::move(r)} {}
+  RunPtr run;
 };
 
+// Lock order: a Run's mutex, then any one of the others; Buffer::writing before Segment::mutex. No input or output
+// under any lock but Buffer::writing and `creating`.
 struct Segments::Impl {
-  Impl(Disk& d, std::string where, Options o) : disk{d}, dir{std::move(where)}, options{std::move(o)} {}
+  Impl(Disk& d, std::string where, Options o) : disk{d}, dir{std::move(where)}, options{std::move(o)} {
+    options.segment_size = std::clamp<std::uint64_t>(round_down(options.segment_size), kHeader + 2 * kMaxExtent, kMaxSegment);
+    options.buffer = std::max(options.buffer, kMaxExtent);
+    options.reservation = std::max(round_up(options.reservation), std::uint64_t{kMaxExtent});
+  }
+  ~Impl() {
+    const ReadLock lock{table_mutex};
+    for (auto& [id, s] : table) {  // buffers and segments hold each other
+      const WriteLock l{s->mutex};
+      s->pending.clear();
+    }
+  }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
 
   Disk& disk;
   const std::string dir;
-  const Options options;
+  Options options;
 
-  // Where things are. Guards everything below it; never held during a read, write or sync of a file.
-  mutable Mutex mutex;
-  std::map<std::uint32_t, std::uint64_t> ends INDRA_GUARDED_BY(mutex);    // end of what was reserved, by segment
-  std::map<std::uint32_t, std::uint64_t> used INDRA_GUARDED_BY(mutex);    // end of what was appended
-  std::uint32_t current INDRA_GUARDED_BY(mutex) = 0;
-  std::set<std::uint32_t> dirty_files INDRA_GUARDED_BY(mutex);
-  bool new_file INDRA_GUARDED_BY(mutex) = false;
+  mutable SharedMutex table_mutex;
+  std::map<std::uint32_t, SegmentPtr> table INDRA_GUARDED_BY(table_mutex);
 
-  // Buffers: one lock, since copying into them is quick; flushing takes the bytes out first.
-  mutable Mutex buffers_mutex;
-  std::set<Stream*> streams INDRA_GUARDED_BY(buffers_mutex);
-  // Bytes on their way to the file, still readable here.
-  struct Flight { std::uint32_t segment; std::uint64_t at; Bytes bytes; };
-  std::list<Flight> flights INDRA_GUARDED_BY(buffers_mutex);
+  struct Spare { SegmentPtr segment; std::uint64_t from, to; };
+  Mutex places;
+  std::array<SegmentPtr, 2> current INDRA_GUARDED_BY(places);
+  std::array<std::vector<Spare>, 2> spares INDRA_GUARDED_BY(places);
+
+  Mutex creating;
+  std::uint32_t next_id INDRA_GUARDED_BY(creating) = 1;
+
+  Mutex runs_mutex;
+  std::vector<RunPtr> runs INDRA_GUARDED_BY(runs_mutex);  // all
+  std::vector<RunPtr> idle INDRA_GUARDED_BY(runs_mutex);  // without a stream
+  std::atomic<std::size_t> run_count{0};
+  const RunPtr small = std::make_shared<Run>(Kind::packed);
+
+  Mutex sealed_mutex;
+  std::unordered_set<BufferPtr> sealed INDRA_GUARDED_BY(sealed_mutex);  // complete, to be written
+  std::atomic<bool> stuck{false};                                       // a write failed; its buffer is still there
 
   mutable Mutex files_mutex;
-  mutable std::list<std::uint32_t> recent INDRA_GUARDED_BY(files_mutex);
-  mutable std::unordered_map<std::uint32_t, std::shared_ptr<DiskFile>> files INDRA_GUARDED_BY(files_mutex);
+  mutable std::vector<SegmentPtr> open_files INDRA_GUARDED_BY(files_mutex);
+  mutable std::atomic<std::uint64_t> uses{0};
 
-  Mutex sync_mutex;  // one sync at a time; outermost
-  std::atomic<bool> dirty{false};
+  Mutex marks_mutex;
+  std::set<SegmentPtr> marks INDRA_GUARDED_BY(marks_mutex);  // unsynced ones
+  std::atomic<std::uint64_t> changes{0};                     // 0: everything is durable
   std::atomic<bool> failed{false};
+  std::atomic<bool> told_no_punch{false};
 
-  [[nodiscard]] std::string path(std::uint32_t id) const { return dir + "/" + name_of(id); }
+  std::mutex sync_mutex;  // rounds of sync(): those who come during one share the next
+  std::condition_variable sync_done;
+  bool syncing = false;
+  std::uint64_t begun = 0, ended = 0, succeeded = 0;
+  std::optional<Error> last_error;
 
-  Result<std::shared_ptr<DiskFile>> file(std::uint32_t id) const {
+  Result<SegmentPtr> find(std::uint32_t id) const {
+    const ReadLock lock{table_mutex};
+    const auto it = table.find(id);
+    if (it == table.end()) return fail(make_error_code(Errc::corrupt), "segment " + dir + "/" + name_of(id) + " is not there");
+    return it->second;
+  }
+
+  // ---- files
+
+  Result<std::shared_ptr<DiskFile>> file(const SegmentPtr& s) const {
+    s->used_at.store(uses.fetch_add(1, std::memory_order_relaxed), std::memory_order_relaxed);
+    {
+      const ReadLock lock{s->mutex};
+      if (s->file) return s->file;
+    }
+    INDRA_LET(std::shared_ptr<DiskFile> opened, disk.open(s->path, false));
+    {
+      const WriteLock lock{s->mutex};
+      if (s->file) return s->file;  // somebody else was quicker
+      s->file = opened;
+    }
+    opened_file(s);
+    return opened;
+  }
+  /// Closes the files used longest ago. One that awaits its fdatasync stays: closing it could lose an error.
+  void opened_file(const SegmentPtr& s) const {
     const MutexLock lock{files_mutex};
-    const auto it = files.find(id);
-    if (it != files.end()) {
-      if (recent.front() != id) {
-        recent.remove(id);
-        recent.push_front(id);
-      }
-      return it->second;
+    open_files.push_back(s);
+    while (open_files.size() > kOpenFiles) {
+      auto oldest = open_files.end();
+      for (auto it = open_files.begin(); it != open_files.end(); ++it)
+        if (*it != s && !(*it)->unsynced && (oldest == open_files.end() || (*it)->used_at < (*oldest)->used_at)) oldest = it;
+      if (oldest == open_files.end()) return;
+      close_file(**oldest);
+      open_files.erase(oldest);
     }
-    INDRA_LET(auto f, disk.open(path(id), false));
-    std::shared_ptr<DiskFile> shared = std::move(f);
-    files[id] = shared;
-    recent.push_front(id);
-    if (recent.size() > kOpenFiles) {
-      files.erase(recent.back());
-      recent.pop_back();
-    }
-    return shared;
+  }
+  static void close_file(Segment& s) {
+    std::shared_ptr<DiskFile> gone;
+    const WriteLock lock{s.mutex};
+    gone.swap(s.file);
   }
 
-  /// A run of `want` bytes; a new segment when the current one is full.
-  Result<void> reserve(Stream& s, std::size_t want) INDRA_REQUIRES(mutex) {
-    if (current == 0 || ends[current] + want > options.segment_size) {
-      INDRA_TRY(options.faults.at("segment.create"));
-      const std::uint32_t id = ends.empty() ? 1 : ends.rbegin()->first + 1;
-      INDRA_LET(auto f, disk.open(path(id), true));
-      if (auto r = f->write(0, header_of(id)); !r) {
-        f.reset();
-        (void)disk.remove(path(id));
-        return r;
-      }
-      ends[id] = kHeader;
-      used[id] = kHeader;
-      current = id;
-      new_file = true;
-      dirty_files.insert(id);
-      dirty = true;
+  // ---- what awaits an fdatasync
+
+  void mark(const SegmentPtr& s) {
+    s->allocated = -1;
+    if (s->unsynced.exchange(true)) return;
+    const MutexLock lock{marks_mutex};
+    marks.insert(s);
+  }
+  void changed() { changes.fetch_add(1); }
+
+  // ---- places
+
+  /// How much to reserve at once: less when very many write at the same time.
+  std::uint64_t reservation() const { return std::max<std::uint64_t>(kMaxExtent, round_down(options.reservation / (1 + run_count / 32))); }
+
+  /// Makes room for `n` bytes in the run. False: a new segment is needed.
+  bool make_room(Run& r, std::size_t n) INDRA_REQUIRES(r.mutex) INDRA_EXCLUDES(places) {
+    const MutexLock lock{places};
+    const std::uint64_t want = reservation();
+    const std::uint64_t from = r.kind == Kind::aligned ? round_up(r.next) : r.next;
+    if (r.segment && r.segment->reserved == r.end && from + n <= options.segment_size) {  // nobody is behind: grow
+      r.end = std::min(std::max(r.end + want, round_up(from + n)), options.segment_size);
+      r.segment->reserved = r.end;
+      return true;
     }
-    s.segment = current;
-    s.next = round_up(ends[current], kBlock);
-    s.end = std::min(std::max<std::uint64_t>(s.next + want, s.next + options.reservation), options.segment_size);
-    if (s.end < s.next + want) s.end = s.next + want;
-    ends[current] = s.end;
-    return {};
+    auto& free = spares[at(r.kind)];
+    auto& cur = current[at(r.kind)];
+    const auto take_spare = [&]() INDRA_NO_ANALYSIS {
+      for (auto it = free.rbegin(); it != free.rend(); ++it)
+        if (it->to - it->from >= n) {
+          const Spare got = *it;
+          free.erase(std::next(it).base());
+          move_run(r, got.segment, got.from, got.to);
+          return true;
+        }
+      return false;
+    };
+    // A file that turns out long goes on in a run of its own, a new one begins in what others left over.
+    if (!r.segment && take_spare()) return true;
+    if (cur && cur->reserved + round_up(n) <= options.segment_size) {
+      const std::uint64_t begin = cur->reserved, end = std::min(begin + std::max(want, round_up(n)), options.segment_size);
+      cur->reserved = end;
+      move_run(r, cur, begin, end);
+      return true;
+    }
+    cur.reset();
+    return take_spare();
+  }
+  void move_run(Run& r, const SegmentPtr& s, std::uint64_t from, std::uint64_t to) INDRA_REQUIRES(r.mutex, places) {
+    give_back(r);
+    ++s->runs;
+    r.segment = s;
+    r.next = from;
+    r.end = to;
+  }
+  void give_back(Run& r) INDRA_REQUIRES(r.mutex, places) {
+    if (!r.segment) return;
+    --r.segment->runs;
+    const std::uint64_t from = round_up(r.next);
+    if (from < r.end) {
+      auto& free = spares[at(r.kind)];
+      if (r.segment->reserved == r.end && r.segment == current[at(r.kind)]) {
+        r.segment->reserved = from;
+      } else if (r.end - from >= kMaxExtent) {
+        if (free.size() == kSpares) free.erase(free.begin());
+        free.push_back({r.segment, from, r.end});
+      }
+    }
+    r.segment.reset();
+    r.next = r.end = 0;
   }
 
-  Result<void> flush(Stream& s) INDRA_REQUIRES(buffers_mutex) INDRA_NO_ANALYSIS {
-    if (s.buffer.empty()) return {};
-    flights.push_back({s.segment, s.buffered_at, std::move(s.buffer)});
-    s.buffer = {};
-    const auto it = std::prev(flights.end());
-    s.buffered_at = 0;
-    buffers_mutex.unlock();
-    auto r = [&]() -> Result<void> {
-      INDRA_TRY(options.faults.at("segment.write"));
-      INDRA_LET(auto f, file(it->segment));
-      return f->write(it->at, it->bytes);
-    }();
-    buffers_mutex.lock();
-    if (!r) {  // kept: a retry after space was freed succeeds
-      if (s.buffer.empty()) {
-        s.buffered_at = it->at;
-        s.buffer = std::move(it->bytes);
-        flights.erase(it);
-      } else {
-        stuck.push_back(std::move(*it));
-        flights.erase(it);
-      }
+  Result<void> create(Kind kind) {
+    const MutexLock one{creating};
+    {
+      const MutexLock lock{places};
+      const auto& cur = current[at(kind)];
+      if (cur && cur->reserved + kMaxExtent <= options.segment_size) return {};  // somebody else was quicker
+    }
+    INDRA_TRY(options.faults.at("segment.create"));
+    const std::uint32_t id = next_id++;
+    auto s = std::make_shared<Segment>(id, dir + "/" + name_of(id), kind, kHeader);
+    INDRA_LET(std::shared_ptr<DiskFile> f, disk.open(s->path, true));
+    if (auto r = f->write(0, header_of(id, kind)); !r) {
+      f.reset();
+      if (!disk.remove(s->path)) log::warn("{} could not be written, nor removed", s->path);
       return r;
     }
-    flights.erase(it);
+    s->fresh = true;
+    s->reserved = kHeader;
+    {
+      const WriteLock lock{s->mutex};
+      s->file = std::move(f);
+    }
+    {
+      const WriteLock lock{table_mutex};
+      table[id] = s;
+    }
+    mark(s);
+    changed();
+    opened_file(s);
+    const MutexLock lock{places};
+    current[at(kind)] = s;
     return {};
   }
-  std::list<Flight> stuck INDRA_GUARDED_BY(buffers_mutex);  // could not be written yet
 
-  /// Copies what of [at, at+n) is in `bytes` at `from`.
-  static bool overlay(std::uint64_t at, MutableBytes out, std::uint64_t from, const Bytes& bytes) {
-    const std::uint64_t lo = std::max(at, from), hi = std::min<std::uint64_t>(at + out.size(), from + bytes.size());
-    if (lo >= hi) return false;
-    std::memcpy(out.data() + (lo - at), bytes.data() + (lo - from), hi - lo);
-    return lo == at && hi == at + out.size();
+  // ---- buffers
+
+  void seal(Run& r) INDRA_REQUIRES(r.mutex) {
+    if (!r.buffer) return;
+    const MutexLock lock{sealed_mutex};
+    sealed.insert(std::move(r.buffer));
+    r.buffer.reset();
+  }
+
+  /// Writes a sealed buffer, unless that was done. After an error it is still there.
+  Result<void> flush(const BufferPtr& b) {
+    const MutexLock one{b->writing};
+    if (b->written) return {};
+    const SegmentPtr& s = b->segment;
+    mark(s);  // before: the file stays open; after: an fdatasync that began meanwhile does not count
+    auto r = [&]() -> Result<void> {
+      INDRA_TRY(options.faults.at("segment.write"));
+      INDRA_LET(const auto f, file(s));
+      return f->write(b->start, ByteView{b->bytes.get(), b->size});
+    }();
+    mark(s);
+    if (!r) {
+      stuck = true;
+      return r;
+    }
+    b->written = true;
+    {
+      const WriteLock lock{s->mutex};
+      s->pending.erase(b->start);
+    }
+    const MutexLock lock{sealed_mutex};
+    sealed.erase(b);
+    return {};
+  }
+  /// Everything sealed before the call. Tries all of them; the first error.
+  Result<void> flush_sealed() {
+    std::vector<BufferPtr> all;
+    {
+      const MutexLock lock{sealed_mutex};
+      all.assign(sealed.begin(), sealed.end());
+    }
+    stuck = false;
+    Result<void> first;
+    for (const BufferPtr& b : all)
+      if (auto r = flush(b); !r && first) first = std::move(r);
+    return first;
+  }
+  /// What [from, to) of the segment still has in memory gets written.
+  Result<void> settle(const SegmentPtr& s, std::uint64_t from, std::uint64_t to) {
+    std::vector<BufferPtr> there;
+    {
+      const ReadLock lock{s->mutex};
+      auto it = s->pending.lower_bound(to);
+      while (it != s->pending.begin()) {
+        --it;
+        if (it->first + it->second->capacity <= from) break;
+        if (it->first + it->second->size > from) there.push_back(it->second);
+      }
+    }
+    for (const BufferPtr& b : there) {
+      if (const RunPtr r = b->run.lock()) {
+        const MutexLock lock{r->mutex};
+        if (r->buffer == b) seal(*r);
+      }
+      INDRA_TRY(flush(b));
+    }
+    return {};
+  }
+
+  // ---- sync
+
+  Result<void> sync_round() {
+    if (failed) return fail(make_error_code(Errc::failed), "segments: an earlier sync failed");
+    const std::uint64_t seen = changes;
+    if (seen == 0) return {};
+    std::vector<RunPtr> all;
+    {
+      const MutexLock lock{runs_mutex};
+      all = runs;
+    }
+    all.push_back(small);
+    for (const RunPtr& r : all) {
+      const MutexLock lock{r->mutex};
+      seal(*r);
+    }
+    INDRA_TRY(flush_sealed());
+    std::set<SegmentPtr> files;
+    {
+      const MutexLock lock{marks_mutex};
+      files.swap(marks);
+    }
+    const auto sync_all = [&]() -> Result<void> {
+      bool new_name = false;
+      for (const SegmentPtr& s : files) {
+        if (s->removed) continue;
+        const auto f = file(s);
+        if (!f && s->removed) continue;
+        if (!f) return fail(f.error());
+        INDRA_TRY(options.faults.at("segment.sync"));
+        s->unsynced = false;
+        INDRA_TRY((*f)->sync());
+        new_name = new_name || s->fresh;
+      }
+      if (!new_name) return {};
+      INDRA_TRY(disk.sync_dir(dir));
+      for (const SegmentPtr& s : files) s->fresh = false;
+      return {};
+    };
+    if (auto r = sync_all(); !r) {
+      failed = true;
+      return r;
+    }
+    std::uint64_t expected = seen;  // nothing came since: clean
+    changes.compare_exchange_strong(expected, 0);
+    return {};
+  }
+
+  // ---- punching
+
+  /// Which whole blocks may go, of the dead bytes [from, to).
+  std::pair<std::uint64_t, std::uint64_t> blocks(Segment& s, std::uint64_t from, std::uint64_t to) const {
+    from = std::max(from, kHeader);
+    if (s.kind == Kind::aligned) return {round_up(from), round_up(to)};  // the padding belongs to the extent before it
+    const WriteLock lock{s.mutex};
+    auto it = s.edges.lower_bound(from);
+    if (it != s.edges.begin() && std::prev(it)->second >= from) --it;
+    while (it != s.edges.end() && it->first <= to) {
+      from = std::min(from, it->first);
+      to = std::max(to, it->second);
+      it = s.edges.erase(it);
+    }
+    const std::uint64_t lo = round_up(from), hi = round_down(to);
+    if (s.edges.size() >= kEdges) s.edges.clear();  // forgets: these blocks go with their segment
+    if (hi <= lo) {
+      s.edges[from] = to;
+    } else {
+      if (from < lo) s.edges[from] = lo;
+      if (hi < to) s.edges[hi] = to;
+    }
+    return {lo, hi};
+  }
+  Result<void> punch(const SegmentPtr& s, std::uint64_t from, std::uint64_t to) {
+    const auto [lo, hi] = blocks(*s, from, to);
+    if (hi <= lo) return {};
+    // Else the buffer would come after it. On a full disk it cannot be written: giving space back goes on all the same.
+    if (auto r = settle(s, lo, hi); !r) log::debug("{}", r.error().text());
+    INDRA_TRY(options.faults.at("segment.punch"));
+    const auto f = file(s);
+    if (!f && s->removed) return {};
+    if (!f) return fail(f.error());
+    auto r = (*f)->punch(lo, hi - lo);
+    s->allocated = -1;
+    if (!r) {
+      if (r.error().code != std::errc::operation_not_supported) return r;
+      if (!told_no_punch.exchange(true)) log::warn("{}: the file system cannot free parts of a file; space comes back with whole segments only", dir);
+    }
+    return {};
   }
 };
 
@@ -177,276 +499,294 @@ Segments::~Segments() = default;
 
 Result<std::unique_ptr<Segments>> Segments::open(Disk& disk, std::string dir, std::map<std::uint32_t, std::uint64_t> ends, Options options) {
   auto impl = std::make_unique<Impl>(disk, std::move(dir), std::move(options));
-  INDRA_LET(const auto names, disk.list(impl->dir));
+  Impl& m = *impl;
+  INDRA_TRY(disk.make_dir(m.dir));
+  INDRA_LET(const auto names, disk.list(m.dir));
   std::set<std::uint32_t> there;
+  std::uint32_t last = 0;
   for (const std::string& n : names) {
     const std::uint32_t id = id_of(n);
     if (id == 0) {
-      log::warn("{}/{} is not a segment; left alone", impl->dir, n);
+      log::warn("{}/{} is not a segment; left alone", m.dir, n);
     } else if (!ends.contains(id)) {
-      log::info("{}/{} was begun and never used; removed", impl->dir, n);
-      INDRA_TRY(disk.remove(impl->dir + "/" + n));
+      log::info("{}/{} was begun and never used; removed", m.dir, n);
+      INDRA_TRY(disk.remove(m.dir + "/" + n));
+      last = std::max(last, id);  // its number is not given again at once
     } else {
       there.insert(id);
     }
   }
-  for (auto& [id, end] : ends) {
-    if (!there.contains(id)) return fail(make_error_code(Errc::corrupt), "segment " + impl->path(id) + " is missing");
-    INDRA_LET(auto f, impl->file(id));
-    Bytes h(16);
-    INDRA_LET(const std::size_t n, f->read(0, h));
-    if (n != h.size() || as_text(h).substr(0, 8) != kMagic || load_le<std::uint32_t>(h.data() + 12) != id)
-      return fail(make_error_code(Errc::corrupt), "segment " + impl->path(id) + " has no valid header");
-    if (load_le<std::uint32_t>(h.data() + 8) > kVersion) return fail(make_error_code(Errc::newer_format), "segment " + impl->path(id));
+  std::array<SegmentPtr, 2> newest;
+  std::set<SegmentPtr> damaged;
+  std::map<std::uint32_t, SegmentPtr> table;
+  for (const auto& [id, recorded] : ends) {
+    const std::uint64_t end = std::max(recorded, kHeader);
+    const std::string path = m.dir + "/" + name_of(id);
+    if (!there.contains(id)) return fail(make_error_code(Errc::corrupt), "segment " + path + " is missing");
+    INDRA_LET(std::shared_ptr<DiskFile> f, disk.open(path, false));
     INDRA_LET(const std::uint64_t size, f->size());
-    if (size < end) return fail(make_error_code(Errc::corrupt), "segment " + impl->path(id) + " is shorter than the vault says");
-    if (size > end) {  // leftovers of a crash
-      const std::uint64_t from = round_up(end, kBlock);
-      if (size > from) (void)f->punch(from, size - from);
+    if (size < end) return fail(make_error_code(Errc::corrupt), "segment " + path + " is shorter than the vault says");
+    Bytes h(kHeader);
+    INDRA_LET(const std::size_t n, f->read(0, h));
+    const bool sound = n == h.size() && as_text(h).starts_with(kMagic) &&
+                       std::ranges::equal(BlobHash::of(ByteView{h}.first(kHeader - 32)).bytes(), ByteView{h}.last(32));
+    Kind kind = Kind::packed;  // the careful one, where the header does not say
+    if (sound) {
+      if (load_le<std::uint32_t>(h.data() + 8) > kVersion) return fail(make_error_code(Errc::newer_format), "segment " + path);
+      if (load_le<std::uint32_t>(h.data() + 12) != id) return fail(make_error_code(Errc::corrupt), "segment " + path + " is another one, renamed");
+      if (load_le<std::uint32_t>(h.data() + 16) == static_cast<std::uint32_t>(Kind::aligned)) kind = Kind::aligned;
+    } else {
+      log::warn("{}: the header is damaged; it is read, and nothing more is written to it", path);
     }
-    impl->used[id] = end;
-    end = std::max(end, kHeader);
+    if (size > round_up(end))  // leftovers of a crash; where they cannot be freed they stay, and nothing refers to them
+      if (auto r = f->punch(round_up(end), round_up(size) - round_up(end)); !r) log::warn("{}", r.error().text());
+    auto s = std::make_shared<Segment>(id, path, kind, end);
+    s->reserved = round_up(end);
+    if (!sound) damaged.insert(s);
+    table[id] = s;
+    newest[at(kind)] = s;
+    last = std::max(last, id);
   }
   {
-    const MutexLock lock{impl->mutex};
-    impl->ends = std::move(ends);
-    if (!impl->ends.empty() && impl->ends.rbegin()->second < impl->options.segment_size / 4 * 3) impl->current = impl->ends.rbegin()->first;
+    const MutexLock lock{m.creating};
+    m.next_id = last + 1;
+  }
+  {
+    const MutexLock lock{m.places};
+    for (std::size_t k = 0; k < newest.size(); ++k)
+      if (newest[k] && !damaged.contains(newest[k]) && newest[k]->reserved <= m.options.segment_size / 4 * 3) m.current[k] = newest[k];
+  }
+  {
+    const WriteLock lock{m.table_mutex};
+    m.table = std::move(table);
   }
   return std::unique_ptr<Segments>{new Segments{std::move(impl)}};
 }
 
-void Segments::close(Stream* s) {
-  if (s == nullptr) return;
-  {
-    const MutexLock lock{impl_->buffers_mutex};
-    if (!s->buffer.empty()) impl_->stuck.push_back({s->segment, s->buffered_at, std::move(s->buffer)});
-    impl_->streams.erase(s);
-  }
-  // The rest of the run goes back when nobody reserved behind it.
-  const MutexLock lock{impl_->mutex};
-  const auto it = impl_->ends.find(s->segment);
-  if (it != impl_->ends.end() && it->second == s->end) it->second = s->next;
-  delete s;
-}
-
 Segments::StreamPtr Segments::stream() {
-  auto* s = new Stream;
-  {
-    const MutexLock lock{impl_->buffers_mutex};
-    impl_->streams.insert(s);
+  Impl& m = *impl_;
+  const MutexLock lock{m.runs_mutex};
+  RunPtr r;
+  if (!m.idle.empty()) {
+    r = std::move(m.idle.back());
+    m.idle.pop_back();
+  } else {
+    r = std::make_shared<Run>(Kind::aligned);
+    m.runs.push_back(r);
+    m.run_count = m.runs.size();
   }
-  return {s, StreamEnd{this}};
+  return {new Stream{std::move(r)}, StreamEnd{this}};
 }
 
-Result<Extent> Segments::append(Stream& s, ByteView bytes) {
+void Segments::close(Stream* s) {
   Impl& m = *impl_;
-  if (bytes.empty() || bytes.size() > m.options.segment_size / 2) return fail(EINVAL, "extent of this size");
-  std::uint64_t at = 0;
+  const std::unique_ptr<Stream> own{s};
+  RunPtr retired;
   {
-    const MutexLock lock{m.buffers_mutex};
-    at = bytes.size() >= kBlock ? round_up(s.next, kBlock) : s.next;
-    if (s.segment == 0 || at + bytes.size() > s.end) {
-      INDRA_TRY(m.flush(s));
-      const MutexLock places{m.mutex};
-      INDRA_TRY(m.reserve(s, std::max(bytes.size(), kBlock)));
-      at = s.next;
-    }
-    if (s.buffer.empty()) s.buffered_at = at;
-    const std::size_t gap = static_cast<std::size_t>(at - (s.buffered_at + s.buffer.size()));
-    s.buffer.resize(s.buffer.size() + gap);
-    s.buffer.insert(s.buffer.end(), bytes.begin(), bytes.end());
-    s.next = at + bytes.size();
+    const MutexLock lock{m.runs_mutex};
+    m.idle.push_back(own->run);
+    if (m.idle.size() <= kIdleRuns) return;
+    retired = m.idle.front();
+    m.idle.erase(m.idle.begin());
+  }
+  {
+    const MutexLock lock{retired->mutex};
+    m.seal(*retired);
+    const MutexLock places{m.places};
+    m.give_back(*retired);
+  }
+  const MutexLock lock{m.runs_mutex};  // only now: a sync that looks meanwhile still finds it
+  std::erase(m.runs, retired);
+  m.run_count = m.runs.size();
+}
+
+Result<Extent> Segments::append(Stream& stream, ByteView bytes) {
+  Impl& m = *impl_;
+  const std::size_t n = bytes.size();
+  if (n == 0 || n > kMaxExtent) return fail(EINVAL, "extent of this size");
+  if (m.stuck) INDRA_TRY(m.flush_sealed());  // what could not be written comes first, so that memory stays bounded
+  const RunPtr run = n < kBlock ? m.small : stream.run;
+  Run& r = *run;
+  for (;;) {
+    BufferPtr full;
+    bool new_segment = false;
     {
-      const MutexLock places{m.mutex};
-      auto& used = m.used[s.segment];
-      used = std::max(used, s.next);
-      m.dirty_files.insert(s.segment);
+      const MutexLock lock{r.mutex};
+      const auto place = [&]() INDRA_NO_ANALYSIS { return r.kind == Kind::aligned ? round_up(r.next) : r.next; };
+      if (!r.segment || place() + n > r.end) {
+        const SegmentPtr before = r.segment;
+        const std::uint64_t was = r.next;
+        new_segment = !m.make_room(r, n);
+        if (new_segment || r.segment != before || r.next != was) {  // elsewhere: this buffer gets no more
+          full = r.buffer;
+          m.seal(r);
+        }
+      }
+      if (!new_segment) {
+        const std::uint64_t from = place();
+        if (r.buffer && from + n > r.buffer->start + r.buffer->capacity) {
+          full = r.buffer;
+          m.seal(r);
+        }
+        if (!full) {
+          if (!r.buffer) {
+            r.buffer = std::make_shared<Buffer>(r.segment, from, m.options.buffer, run);
+            const WriteLock seg{r.segment->mutex};
+            r.segment->pending[from] = r.buffer;
+          }
+          Buffer& b = *r.buffer;
+          const std::size_t have = b.size.load(std::memory_order_relaxed), to = static_cast<std::size_t>(from - b.start);
+          std::memset(b.bytes.get() + have, 0, to - have);
+          std::memcpy(b.bytes.get() + to, bytes.data(), n);
+          b.size.store(to + n, std::memory_order_release);
+          r.next = from + n;
+          auto end = r.segment->end.load();
+          while (end < r.next && !r.segment->end.compare_exchange_weak(end, r.next)) {}
+          m.changed();
+          return Extent{r.segment->id, static_cast<std::uint32_t>(from), static_cast<std::uint32_t>(n)};
+        }
+      }
     }
-    m.dirty = true;
-    const Extent e{s.segment, static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(bytes.size())};
-    if (s.buffer.size() >= m.options.buffer) INDRA_TRY(m.flush(s));
-    return e;
+    if (full) INDRA_TRY(m.flush(full));
+    if (new_segment) INDRA_TRY(m.create(r.kind));
   }
 }
 
 Result<void> Segments::read(const Extent& e, std::uint32_t at, MutableBytes out) const {
-  const Impl& m = *impl_;
+  if (std::uint64_t{at} + out.size() > e.length) return fail(EINVAL, "read beyond an extent");
+  INDRA_LET(const SegmentPtr s, impl_->find(e.segment));
   const std::uint64_t from = std::uint64_t{e.offset} + at;
-  const auto in_memory = [&]() INDRA_REQUIRES(m.buffers_mutex) {
-    for (const Stream* s : m.streams)
-      if (s->segment == e.segment && Impl::overlay(from, out, s->buffered_at, s->buffer)) return true;
-    for (const auto* list : {&m.flights, &m.stuck})
-      for (const auto& f : *list)
-        if (f.segment == e.segment && Impl::overlay(from, out, f.at, f.bytes)) return true;
-    return false;
-  };
-  // An extent lies in one buffer as a whole, or in the file as a whole.
+  BufferPtr buffer;
   {
-    const MutexLock lock{m.buffers_mutex};
-    if (in_memory()) return {};
+    const ReadLock lock{s->mutex};
+    auto it = s->pending.upper_bound(from);
+    if (it != s->pending.begin() && (--it)->second->holds(from, out.size())) buffer = it->second;
   }
-  INDRA_LET(auto f, m.file(e.segment));
+  if (buffer) {
+    std::memcpy(out.data(), buffer->bytes.get() + (from - buffer->start), out.size());
+    return {};
+  }
+  INDRA_LET(const auto f, impl_->file(s));
   INDRA_LET(const std::size_t n, f->read(from, out));
-  if (n < out.size()) return fail(make_error_code(Errc::corrupt), "segment " + m.path(e.segment) + " ends too early");
+  if (n < out.size()) return fail(make_error_code(Errc::corrupt), "segment " + s->path + " ends too early");
   return {};
 }
 
 Result<void> Segments::overwrite(const Extent& e, std::uint32_t at, ByteView bytes) {
   Impl& m = *impl_;
-  {
-    const MutexLock lock{m.buffers_mutex};
-    const auto into = [&](std::uint64_t from, Bytes& b) {
-      const std::uint64_t pos = std::uint64_t{e.offset} + at;
-      if (pos < from || pos + bytes.size() > from + b.size()) return false;
-      std::copy(bytes.begin(), bytes.end(), b.begin() + static_cast<std::ptrdiff_t>(pos - from));
-      return true;
-    };
-    for (Stream* s : m.streams)
-      if (s->segment == e.segment && into(s->buffered_at, s->buffer)) return {};
-    for (auto& f : m.stuck)
-      if (f.segment == e.segment && into(f.at, f.bytes)) return {};
-  }
+  if (std::uint64_t{at} + bytes.size() > e.length) return fail(EINVAL, "write beyond an extent");
+  INDRA_LET(const SegmentPtr s, m.find(e.segment));
+  const std::uint64_t from = std::uint64_t{e.offset} + at;
+  INDRA_TRY(m.settle(s, from, from + bytes.size()));  // else the buffer would come after it
   INDRA_TRY(m.options.faults.at("segment.write"));
-  {
-    const MutexLock lock{m.mutex};
-    m.dirty_files.insert(e.segment);
-  }
-  m.dirty = true;
-  INDRA_LET(auto f, m.file(e.segment));
-  return f->write(std::uint64_t{e.offset} + at, bytes);
+  m.mark(s);
+  auto r = [&]() -> Result<void> {
+    INDRA_LET(const auto f, m.file(s));
+    return f->write(from, bytes);
+  }();
+  m.mark(s);
+  m.changed();
+  return r;
 }
 
 Result<void> Segments::sync() {
   Impl& m = *impl_;
-  const MutexLock one{m.sync_mutex};
-  if (m.failed) return fail(make_error_code(Errc::failed), "segments");
-  m.dirty = false;  // what is appended from here on sets it again
-  std::set<std::uint32_t> files;
-  bool new_file = false;
-  {
-    const MutexLock lock{m.mutex};
-    files.swap(m.dirty_files);
-    std::swap(new_file, m.new_file);
+  std::unique_lock lock{m.sync_mutex};
+  const std::uint64_t mine = m.begun + 1;  // one that has begun may have passed what the caller wrote
+  while (m.ended < mine && m.syncing) m.sync_done.wait(lock);
+  if (m.ended < mine) {
+    m.syncing = true;
+    const std::uint64_t round = ++m.begun;
+    lock.unlock();
+    auto r = m.sync_round();
+    lock.lock();
+    m.syncing = false;
+    m.ended = round;
+    if (r) m.succeeded = round;
+    else m.last_error = r.error();
+    m.sync_done.notify_all();
   }
-  const auto again = [&](Error e) -> Failure {
-    const MutexLock lock{m.mutex};
-    m.dirty_files.insert(files.begin(), files.end());
-    m.new_file = m.new_file || new_file;
-    m.dirty = true;
-    return fail(std::move(e));
-  };
-  {
-    const MutexLock lock{m.buffers_mutex};
-    while (!m.stuck.empty()) {
-      auto& f = m.stuck.front();
-      auto r = [&]() -> Result<void> {
-        INDRA_TRY(m.options.faults.at("segment.write"));
-        INDRA_LET(auto file, m.file(f.segment));
-        return file->write(f.at, f.bytes);
-      }();
-      if (!r) return again(r.error());
-      m.stuck.pop_front();
-    }
-    const std::vector<Stream*> streams(m.streams.begin(), m.streams.end());
-    for (Stream* s : streams) {
-      if (!m.streams.contains(s)) continue;  // ended while a flush let go of the lock: then its bytes are in `stuck`
-      if (auto r = m.flush(*s); !r) return again(r.error());
-    }
-    // Bytes somebody else is writing out right now, or left by a stream that ended meanwhile.
-    while (!m.flights.empty() || !m.stuck.empty()) {
-      if (!m.stuck.empty()) {
-        auto& f = m.stuck.front();
-        INDRA_LET(auto file, m.file(f.segment));
-        if (auto r = file->write(f.at, f.bytes); !r) return again(r.error());
-        m.stuck.pop_front();
-        continue;
-      }
-      m.buffers_mutex.unlock();
-      timespec pause{0, 50'000};
-      nanosleep(&pause, nullptr);
-      m.buffers_mutex.lock();
-    }
-  }
-  for (const std::uint32_t id : files) {
-    auto f = m.file(id);
-    auto r = f ? m.options.faults.at("segment.sync") : Result<void>{fail(f.error())};
-    if (r) r = (*f)->sync();
-    if (!r) {
-      if (r.error().code == std::errc::no_such_file_or_directory) continue;  // removed meanwhile: it was wholly dead
-      m.failed = true;
-      return fail(r.error());
-    }
-  }
-  if (new_file)
-    if (auto r = m.disk.sync_dir(m.dir); !r) {
-      m.failed = true;
-      return r;
-    }
-  return {};
+  if (m.succeeded >= mine) return {};
+  return fail(*m.last_error);
 }
 
-bool Segments::dirty() const noexcept { return impl_->dirty.load(std::memory_order_acquire); }
+bool Segments::dirty() const noexcept { return impl_->changes.load(std::memory_order_acquire) != 0; }
 
 Result<void> Segments::punch(std::vector<Extent> dead) {
-  Impl& m = *impl_;
-  std::sort(dead.begin(), dead.end(), [](const Extent& a, const Extent& b) { return std::pair{a.segment, a.offset} < std::pair{b.segment, b.offset}; });
+  std::ranges::sort(dead, {}, [](const Extent& e) { return std::pair{e.segment, e.offset}; });
   for (std::size_t i = 0; i < dead.size();) {
-    const std::uint32_t segment = dead[i].segment;
+    INDRA_LET(const SegmentPtr s, impl_->find(dead[i].segment));
     const std::uint64_t from = dead[i].offset;
     std::uint64_t to = from + dead[i].length;
-    // Neighbours together, with the padding up to the next block between them: it belongs to nobody.
-    for (++i; i < dead.size() && dead[i].segment == segment && dead[i].offset <= (dead[i].offset % kBlock == 0 ? round_up(to, kBlock) : to); ++i)
-      to = std::max<std::uint64_t>(to, std::uint64_t{dead[i].offset} + dead[i].length);
-    const std::uint64_t lo = round_up(from, kBlock), hi = to / kBlock * kBlock;
-    // The tail block of a run that began on a boundary is free when nothing small was packed behind it: an extent of
-    // 4 KiB or more is followed by another on a boundary, or by a small one right at its end, which then lives or is dead too.
-    if (hi <= lo) continue;
-    INDRA_TRY(m.options.faults.at("segment.punch"));
-    auto f = m.file(segment);
-    if (!f) {
-      if (f.error().code == std::errc::no_such_file_or_directory) continue;
-      return fail(f.error());
-    }
-    INDRA_TRY((*f)->punch(lo, hi - lo));
+    // Neighbours together, so that the blocks they share go too.
+    for (++i; i < dead.size() && dead[i].segment == s->id && dead[i].offset <= (s->kind == Kind::aligned ? round_up(to) : to); ++i)
+      to = std::max(to, std::uint64_t{dead[i].offset} + dead[i].length);
+    INDRA_TRY(impl_->punch(s, from, to));
   }
   return {};
 }
 
 std::uint64_t Segments::end_of(std::uint32_t segment) const {
-  const MutexLock lock{impl_->mutex};
-  const auto it = impl_->used.find(segment);
-  return it == impl_->used.end() ? 0 : it->second;
+  const auto s = impl_->find(segment);
+  return s ? (*s)->end.load() : 0;
 }
 
 Result<void> Segments::remove(std::uint32_t segment) {
   Impl& m = *impl_;
+  INDRA_LET(const SegmentPtr s, m.find(segment));
+  std::vector<RunPtr> idle;
   {
-    const MutexLock lock{m.mutex};
-    if (segment == m.current) return fail(EBUSY, "segment is being appended to");
-    m.dirty_files.erase(segment);
-    // Its number stays taken, so that it is never given again while the process lives.
-    m.used.erase(segment);
+    const MutexLock lock{m.runs_mutex};
+    idle = m.idle;
+  }
+  for (const RunPtr& r : idle) {  // nobody's stream: it need not go on here
+    const MutexLock lock{r->mutex};
+    if (r->segment != s) continue;
+    m.seal(*r);
+    const MutexLock places{m.places};
+    m.give_back(*r);
+  }
+  INDRA_TRY(m.settle(s, 0, kMaxSegment));
+  {
+    const MutexLock lock{m.places};
+    if (s->runs != 0 || s == m.current[at(s->kind)]) return fail(EBUSY, "segment " + s->path + " is being appended to");
+    std::erase_if(m.spares[at(s->kind)], [&](const Impl::Spare& p) { return p.segment == s; });
+  }
+  s->removed = true;
+  {
+    const WriteLock lock{m.table_mutex};
+    m.table.erase(segment);
+  }
+  {
+    const MutexLock lock{m.marks_mutex};
+    m.marks.erase(s);
   }
   {
     const MutexLock lock{m.files_mutex};
-    m.files.erase(segment);
-    m.recent.remove(segment);
+    std::erase(m.open_files, s);
+    Impl::close_file(*s);
   }
-  return m.disk.remove(m.path(segment));
+  return m.disk.remove(s->path);
 }
 
 Result<std::uint64_t> Segments::allocated() const {
-  std::vector<std::uint32_t> ids;
+  std::vector<SegmentPtr> all;
   {
-    const MutexLock lock{impl_->mutex};
-    for (const auto& [id, end] : impl_->used) ids.push_back(id);
+    const ReadLock lock{impl_->table_mutex};
+    for (const auto& [id, s] : impl_->table) all.push_back(s);
   }
   std::uint64_t sum = 0;
-  for (const std::uint32_t id : ids) {
-    auto f = impl_->file(id);
-    if (!f) continue;
-    INDRA_LET(const std::uint64_t n, (*f)->allocated());
-    sum += n;
+  for (const SegmentPtr& s : all) {
+    std::int64_t n = s->allocated;
+    if (n < 0) {
+      const auto f = impl_->file(s);
+      if (!f && s->removed) continue;
+      if (!f) return fail(f.error());
+      INDRA_LET(const std::uint64_t now, (*f)->allocated());
+      n = static_cast<std::int64_t>(now);
+      if (!s->unsynced) s->allocated = n;
+    }
+    sum += static_cast<std::uint64_t>(n);
   }
   return sum;
 }

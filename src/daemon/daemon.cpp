@@ -105,8 +105,8 @@ Result<void> run_daemon(const DaemonOptions& o, const std::function<void(const R
     if (n < 0 && errno != EINTR) break;
     if (n == 0 && resident() > kTrimAbove) ::malloc_trim(0);  // what an import or a large write has left behind
     if ((p[0].revents & POLLIN) != 0) {
-      eventfd_t n = 0;
-      (void)::eventfd_read(wake.get(), &n);
+      eventfd_t times = 0;
+      (void)::eventfd_read(wake.get(), &times);
     }
     if ((p[1].revents & POLLIN) != 0) {
       signalfd_siginfo info{};

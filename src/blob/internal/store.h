@@ -47,6 +47,13 @@ struct BlobState {
 };
 using StatePtr = std::shared_ptr<BlobState>;
 
+/// What a chunk takes up: whole blocks from 4 KiB on, in `chunks` one row.
+[[nodiscard]] inline std::uint32_t space_of(const Entry& e) {
+  constexpr auto kBlock = static_cast<std::uint32_t>(kBlockSize);
+  if (e.segment() == kInDatabase) return 1;
+  return e.length < kBlock ? e.length : (e.length + kBlock - 1) / kBlock * kBlock;
+}
+
 class Store;
 
 /// While it lives the blob stays; a counted one also keeps others from changing it in place.
