@@ -59,7 +59,9 @@ Store::~Store() {
     const MutexLock lock{garbage_mutex_};
     if (!garbage_.empty() && !bytes_->free(garbage_)) return;
   }
-  (void)writer_.mutate([](Tx& tx) { return Statement{tx, "UPDATE content_state SET value = 1 WHERE name = 'clean'"}.run(); });
+  (void)writer_.mutate([](Tx& tx) {
+    return Statement{tx, "UPDATE content_state SET value = 1 WHERE name = 'clean'"}.run();
+  });
 }
 
 Result<void> Store::start(const std::string& dir) {

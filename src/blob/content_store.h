@@ -81,7 +81,8 @@ class Content {
     /// apply() will refer to segment bytes that are not durable yet: it must then run in mutate_content().
     /// Else mutate() do.
     [[nodiscard]] virtual bool needs_content_sync() const = 0;
-    /// The rows are in the transaction: what was staged is now the base. Called after mutate() has returned, not in it.
+    /// The rows are in the transaction: what was staged is now the base. Called after mutate() has returned,
+    /// not in it.
     virtual void accept() = 0;
   };
   enum class For {

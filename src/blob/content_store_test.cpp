@@ -289,7 +289,8 @@ TEST(Content, GivenReadersAFolderAndAWriter_WhenAllRun_ThenEveryBlockIsAlwaysWho
         const auto n = c->read(first * kBlockSize, out);
         if (!n || *n != out.size()) ++failed;
         for (std::size_t b = 0; n && b < 40; ++b)
-          if (out[b * kBlockSize] != out[(b + 1) * kBlockSize - 1] || out[b * kBlockSize] == std::byte{0}) ++torn;
+          if (out[b * kBlockSize] != out[(b + 1) * kBlockSize - 1] || out[b * kBlockSize] == std::byte{0})
+            ++torn;
       }
     });
   threads.emplace_back([&] {
@@ -303,7 +304,9 @@ TEST(Content, GivenReadersAFolderAndAWriter_WhenAllRun_ThenEveryBlockIsAlwaysWho
     const std::size_t n = i % 10 == 0 ? 40 : 1;
     const std::uint64_t at = rng() % (kBlocksInAll - 40) * kBlockSize;
     TestStore::take(c->write(at, Bytes(n * kBlockSize, static_cast<std::byte>(1 + i % 200))));
-    id = TestStore::take(t.publish(*c, id, i % 7 != 0, i % 3 == 0 ? Content::For::publish : Content::For::sync)).id;
+    id = TestStore::take(
+             t.publish(*c, id, i % 7 != 0, i % 3 == 0 ? Content::For::publish : Content::For::sync))
+             .id;
   }
   stop = true;
   for (auto& th : threads) th.join();

@@ -39,6 +39,7 @@ Result<void> unmount(Context& ctx, const std::string& argument, bool force) {
     auto daemon = Client::daemon(vault);
     if (!daemon) continue;
     auto r = (*daemon)->call({{"verb", "unmount"}, {"mountpoint", name_to_json(at)}, {"force", force}});
+    if (r && r->contains("lingering")) ctx.say(text_field(*r, "lingering"));
     if (r) return bool_field(*r, "ending") ? (*daemon)->wait_committed() : Result<void>{};
     if (r.error().code == std::errc::device_or_resource_busy)
       return fail(r.error().code,

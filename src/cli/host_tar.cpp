@@ -188,6 +188,7 @@ class TarSink final : public Sink {
     auto s = std::make_unique<TarSink>();
     archive* a = s->archive_.get();
     archive_write_set_format_pax(a);
+    archive_write_set_options(a, "xattrheader=SCHILY");  // the one GNU tar knows
     const auto ends = [&](const char* end) { return path.ends_with(end); };
     if (ends(".gz") || ends(".tgz"))
       archive_write_add_filter_gzip(a);

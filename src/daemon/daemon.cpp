@@ -12,6 +12,7 @@
 
 #include <array>
 #include <cerrno>
+#include <fstream>
 
 #include "base/log.h"
 #include "daemon/internal/mounts.h"
@@ -42,6 +43,15 @@ class Fd {
  private:
   int fd_;
 };
+
+constexpr int kTrimEvery = 10'000;  // ms
+constexpr std::size_t kTrimAbove = 24 << 20;
+
+std::size_t resident() {
+  std::size_t pages = 0, all = 0;
+  std::ifstream{"/proc/self/statm"} >> all >> pages;
+  return pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+}
 
 /// Makes VAULT's parents, for the default vault's first use.
 void make_parents(const std::string& path) {
@@ -92,10 +102,13 @@ Result<void> run_daemon(const DaemonOptions& o, const std::function<void(const R
   bool cut_off = false;
   while (!mounts.sweep()) {
     std::array<pollfd, 2> p{pollfd{wake.get(), POLLIN, 0}, pollfd{signal.get(), POLLIN, 0}};
-    if (::poll(p.data(), p.size(), -1) < 0 && errno != EINTR) break;
+    const int n = ::poll(p.data(), p.size(), kTrimEvery);
+    if (n < 0 && errno != EINTR) break;
+    if (n == 0 && resident() > kTrimAbove)
+      ::malloc_trim(0);  // what an import or a large write has left behind
     if ((p[0].revents & POLLIN) != 0) {
-      eventfd_t n = 0;
-      (void)::eventfd_read(wake.get(), &n);
+      eventfd_t times = 0;
+      (void)::eventfd_read(wake.get(), &times);
     }
     if ((p[1].revents & POLLIN) != 0) {
       signalfd_siginfo info{};

@@ -112,6 +112,10 @@ class Ingest {
     std::string name = i.path.substr(slash == std::string::npos ? 0 : slash + 1);
     auto parent = i.path.empty() ? Result<NodeId>{fail(EISDIR)} : make_dirs(dir);
     if (!parent) return note(i.path, fail(parent.error()));
+    if (i.op != Item::Op::file) {  // at once: a link must stand before what would go through it is looked at
+      std::unordered_map<std::uint64_t, Partial> none;
+      return file_message(none, {std::move(i), *parent, std::move(name)});
+    }
     Worker& w = *workers_[std::hash<std::string>{}(i.path) % workers_.size()];
     if (i.more) open_[i.id] = &w;
     give(w, {std::move(i), *parent, std::move(name)});

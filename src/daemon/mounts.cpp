@@ -116,6 +116,10 @@ Result<Json> Mounts::unmount(const std::string& mountpoint, bool force) {
   }
   if (!r) {
     changed_();  // it may have ended meanwhile
+    if (force && r.error().code == std::errc::timed_out) {
+      INDRA_TRY(fs_.sync(true));
+      return Json{{"ending", false}, {"lingering", r.error().context}};
+    }
     return fail(r.error());
   }
   ours.clear();

@@ -1,8 +1,8 @@
 // The store behind ContentStore: what its parts (content, staging, folding, collecting) share.
 //
 // Lock order, outermost first: Content's gate - busy (of a blob) - Content's lock - BlobState::rw - Writer -
-// registry. So nothing that runs inside a Tx takes a Content's lock or an rw; and only a vault of a single file
-// waits for the Writer with rw held, as its chunks are rows.
+// registry. So nothing that runs inside a Tx takes a Content's lock or an rw; and only a vault of a single
+// file waits for the Writer with rw held, as its chunks are rows.
 #pragma once
 #include <condition_variable>
 #include <deque>
