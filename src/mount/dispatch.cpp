@@ -145,6 +145,15 @@ struct Dispatcher::Request {
     rest = rest.subspan(end + 1);
     return text.substr(0, end);
   }
+  /// The name of a directory entry: the kernel lets through longer ones than we have.
+  struct Refused {
+    int error;
+  };
+  std::string_view entry_name() {
+    const std::string_view n = name();
+    if (n.size() > 255) throw Refused{ENAMETOOLONG};
+    return n;
+  }
   WireId id() const { return head.nodeid; }
 };
 
@@ -217,6 +226,8 @@ void Dispatcher::handle(Buffer& buffer, std::size_t size) {
     if (r.head.opcode < wire::kOpCount)
       counters_.requests[r.head.opcode].fetch_add(1, std::memory_order_relaxed);
     run(r);
+  } catch (const Request::Refused& e) {
+    error(r, e.error);
   } catch (const std::exception& e) {
     counters_.exceptions.fetch_add(1, std::memory_order_relaxed);
     log::error("{} on node {}: {}", opcode_name(r.head.opcode), r.head.nodeid, e.what());
@@ -275,7 +286,7 @@ void Dispatcher::run(Request& r) {
 }
 
 void Dispatcher::lookup(Request& r) {
-  const auto e = adapter_.lookup(r.call, r.id(), r.name());
+  const auto e = adapter_.lookup(r.call, r.id(), r.entry_name());
   if (!e) return error(r, to_errno(e.error()));
   send_entry(r, *e);
 }
@@ -366,27 +377,27 @@ void Dispatcher::make(Request& r) {
   Result<Entry> e{Entry{}};
   switch (r.head.opcode) {
     case FUSE_SYMLINK: {
-      const auto name = r.name();
+      const auto name = r.entry_name();
       e = adapter_.symlink(r.call, r.id(), name, r.name());
       break;
     }
     case FUSE_MKNOD: {
       const auto in = r.take<fuse_mknod_in>();
-      e = adapter_.mknod(r.call, r.id(), r.name(), masked(in.mode, in.umask), decode_dev(in.rdev));
+      e = adapter_.mknod(r.call, r.id(), r.entry_name(), masked(in.mode, in.umask), decode_dev(in.rdev));
       break;
     }
     case FUSE_MKDIR: {
       const auto in = r.take<fuse_mkdir_in>();
-      e = adapter_.mkdir(r.call, r.id(), r.name(), masked(in.mode, in.umask));
+      e = adapter_.mkdir(r.call, r.id(), r.entry_name(), masked(in.mode, in.umask));
       break;
     }
     case FUSE_LINK: {
       const auto in = r.take<fuse_link_in>();
-      e = adapter_.link(r.call, in.oldnodeid, r.id(), r.name());
+      e = adapter_.link(r.call, in.oldnodeid, r.id(), r.entry_name());
       break;
     }
-    case FUSE_UNLINK: return answer(r, adapter_.unlink(r.call, r.id(), r.name()));
-    default: return answer(r, adapter_.rmdir(r.call, r.id(), r.name()));
+    case FUSE_UNLINK: return answer(r, adapter_.unlink(r.call, r.id(), r.entry_name()));
+    default: return answer(r, adapter_.rmdir(r.call, r.id(), r.entry_name()));
   }
   if (!e) return error(r, to_errno(e.error()));
   send_entry(r, *e);
@@ -396,8 +407,8 @@ void Dispatcher::rename(Request& r) {
   fuse_rename2_in in{};
   if (r.head.opcode == FUSE_RENAME2) in = r.take<fuse_rename2_in>();
   else in.newdir = r.take<fuse_rename_in>().newdir;
-  const auto from = r.name();
-  answer(r, adapter_.rename(r.call, r.id(), from, in.newdir, r.name(), in.flags));
+  const auto from = r.entry_name();
+  answer(r, adapter_.rename(r.call, r.id(), from, in.newdir, r.entry_name(), in.flags));
 }
 
 void Dispatcher::open(Request& r) {
@@ -416,7 +427,7 @@ void Dispatcher::create(Request& r) {
   const auto in = r.take<fuse_create_in>();
   const std::uint32_t mode = masked(in.mode, in.umask);
   const auto flags = static_cast<int>(in.flags);
-  const auto c = r.head.opcode == FUSE_CREATE ? adapter_.create(r.call, r.id(), r.name(), mode, flags)
+  const auto c = r.head.opcode == FUSE_CREATE ? adapter_.create(r.call, r.id(), r.entry_name(), mode, flags)
                                               : adapter_.tmpfile(r.call, r.id(), mode, flags);
   if (!c) return error(r, to_errno(c.error()));
   const fuse_entry_out entry = encode(c->entry);
