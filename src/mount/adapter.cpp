@@ -26,7 +26,7 @@ bool writes(int flags) { return (flags & O_ACCMODE) != O_RDONLY; }
 }  // namespace
 
 Adapter::Adapter(const MountOptions& options, Connection& connection)
-    : options_{options}, notifier_{connection, known_} {}
+    : options_{options}, notifier_{connection, known_, options_.notify_limit} {}
 
 Adapter::~Adapter() { stop(); }
 

@@ -1,4 +1,3 @@
-// Long because each opcode is a few lines, and they are found where the others are.
 #include "mount/internal/dispatch.h"
 
 #include <fcntl.h>

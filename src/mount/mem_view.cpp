@@ -49,7 +49,7 @@ void touch(Node& n, bool modified) {
 }
 
 void kill_ids(Node& n) {
-  if (!S_ISREG(n.attr.mode)) return;
+  if (is_dir(n)) return;
   n.attr.mode &= ~static_cast<std::uint32_t>(S_ISUID);
   if (n.attr.mode & S_IXGRP) n.attr.mode &= ~static_cast<std::uint32_t>(S_ISGID);
 }
@@ -188,13 +188,17 @@ class MemView final : public View {
 
   Result<Attr> lookup(NodeId parent, std::string_view name) override {
     op("lookup");
-    const std::lock_guard lock{tree_->mutex_};
-    INDRA_LET(Node * dir, directory(parent));
-    const auto it = dir->entries.find(name);
-    if (it == dir->entries.end()) return fail(ENOENT);
-    Node& n = *tree_->find(NodeId{it->second.first});
-    ++n.refs;
-    return n.attr;
+    auto found = [&]() -> Result<Attr> {
+      const std::lock_guard lock{tree_->mutex_};
+      INDRA_LET(Node * dir, directory(parent));
+      const auto it = dir->entries.find(name);
+      if (it == dir->entries.end()) return fail(ENOENT);
+      Node& n = *tree_->find(NodeId{it->second.first});
+      ++n.refs;
+      return n.attr;
+    }();
+    done("lookup");
+    return found;
   }
   void forget(NodeId node, std::uint64_t n) override {
     const std::lock_guard lock{tree_->mutex_};
@@ -205,9 +209,14 @@ class MemView final : public View {
   }
   Result<Attr> getattr(NodeId node) override {
     op("getattr");
-    const std::lock_guard lock{tree_->mutex_};
-    INDRA_LET(Node * n, any(node));
-    return n->attr;
+    Attr attr;
+    {
+      const std::lock_guard lock{tree_->mutex_};
+      INDRA_LET(Node * n, any(node));
+      attr = n->attr;
+    }
+    done("getattr");
+    return attr;
   }
   Result<Attr> setattr(const Caller&, NodeId node, const SetAttr& s) override {
     op("setattr");
@@ -470,7 +479,7 @@ class MemView final : public View {
   }
   Result<void> readdir(Handle h, std::uint64_t cookie, bool plus, const DirSink& sink) override {
     op("readdir");
-    const std::lock_guard lock{tree_->mutex_};
+    std::unique_lock lock{tree_->mutex_};
     INDRA_LET(Node * dir, opened(h));
     for (auto it = dir->order.upper_bound(cookie); it != dir->order.end(); ++it) {
       Node& n = *tree_->find(NodeId{dir->entries.find(it->second)->second.first});
@@ -483,6 +492,8 @@ class MemView final : public View {
       if (!sink(e)) break;
       if (plus) ++n.refs;
     }
+    lock.unlock();
+    done("readdir");
     return {};
   }
   void releasedir(Handle h) override { release(h); }
@@ -536,6 +547,9 @@ class MemView final : public View {
  private:
   void op(std::string_view name) {
     if (owner_.on_operation) owner_.on_operation(name);
+  }
+  void done(std::string_view name) {
+    if (owner_.after_operation) owner_.after_operation(name);
   }
   Result<Node*> any(NodeId id) {
     Node* n = tree_->find(id);

@@ -31,9 +31,10 @@ class MemViews final : public Views {
 
   /// The tree as somebody else sees it, who is not told of changes.
   [[nodiscard]] View& outside(const std::string& branch = "main");
-  /// What fsync does besides succeeding; what each operation does first.
+  /// What fsync does besides succeeding; what operations do first; what lookup, getattr and readdir do once
+  /// their answer is computed. Set before a mount starts or while nothing uses it.
   std::function<void()> on_fsync;
-  std::function<void(std::string_view op)> on_operation;
+  std::function<void(std::string_view op)> on_operation, after_operation;
   std::atomic<bool> shared{false};
   [[nodiscard]] std::size_t nodes(
       const std::string& branch = "main") const;  ///< alive, open and unlinked included

@@ -81,6 +81,7 @@ Mount::Figures Mount::figures() const {
   Figures f;
   f.known_nodes = impl_->adapter.known();
   f.notifications = impl_->adapter.notifier().sent();
+  f.overflows = impl_->adapter.notifier().overflows();
   const Counters& c = impl_->dispatcher.counters();
   f.errors = c.errors;
   f.exceptions = c.exceptions;

@@ -30,7 +30,7 @@ class Mount {
   [[nodiscard]] const MountOptions& options() const;
 
   struct Figures {
-    std::uint64_t known_nodes = 0, notifications = 0, errors = 0, exceptions = 0;
+    std::uint64_t known_nodes = 0, notifications = 0, overflows = 0, errors = 0, exceptions = 0;
     unsigned workers = 0;
     std::vector<std::pair<std::string, std::uint64_t>> requests;  ///< by opcode, those that came
   };

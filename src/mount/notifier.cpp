@@ -37,8 +37,9 @@ void Notifier::push(Item item) {
       items_.push_back(std::move(item));
     }
   }
-  if (overflowed)
-    log::warn("more than {} changes wait to be told to the kernel: dropping its caches", limit_);
+  if (overflowed && overflows_.load(std::memory_order_relaxed) % 100 == 1)
+    log::warn("more than {} changes wait to be told to the kernel: dropping its caches (time {})", limit_,
+              overflows());
   wake_.notify_one();
 }
 

@@ -44,7 +44,8 @@ struct MountOptions {
   TimeNs spin = 100'000;                           ///< how long a worker asks again before it sleeps
   TimeNs entry_timeout = kSecond * 1'000'000'000;  ///< how long the kernel may keep a name ...
   TimeNs attr_timeout = kSecond * 1'000'000'000;   ///< ... and attributes, unless told of a change
-  bool direct_create = false;  ///< files made write-only skip the page cache: one round trip less each
+  bool direct_create = false;         ///< files made write-only skip the page cache: one round trip less each
+  std::size_t notify_limit = 65'536;  ///< changes that may wait to be told; beyond it all caches are dropped
   VirtualFiles files;
 };
 

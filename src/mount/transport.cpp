@@ -126,8 +126,7 @@ Result<void> Connection::mount_by_helper(const MountOptions& options) {
     ::close(pair[1]);
     return fail(why, "pipe");
   }
-  // A helper that stays would keep the pipe open: it writes to our own standard error then.
-  auto pid = spawn_fusermount({"-o", opts, "--", mountpoint_}, pair[0], options.auto_unmount ? -1 : err[1]);
+  auto pid = spawn_fusermount({"-o", opts, "--", mountpoint_}, pair[0], err[1]);
   ::close(pair[0]);
   ::close(err[1]);
   if (!pid) {

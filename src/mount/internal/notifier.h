@@ -39,7 +39,7 @@ class ChangeCounters {
 class Notifier {
  public:
   /// Beyond `limit` waiting items everything known is invalidated instead.
-  Notifier(Connection& connection, const KnownNodes& known, std::size_t limit = 65'536)
+  Notifier(Connection& connection, const KnownNodes& known, std::size_t limit)
       : connection_{connection}, known_{known}, limit_{limit} {}
   ~Notifier() { stop(); }
   void start();
