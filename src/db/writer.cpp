@@ -301,12 +301,17 @@ Result<void> Writer::commit_with(const std::function<Result<void>()>& after) {
   return {};
 }
 
-Result<void> Writer::commit() { return commit_with(nullptr); }
+Result<void> Writer::commit() {
+  INDRA_TRY(commit_with(nullptr));
+  // Whoever writes faster than the checkpointer moves pages lends a hand, so that the WAL stays bounded.
+  if (wal_bytes() > 6 * options_.wal_limit && !blocked_) return checkpoint();
+  return {};
+}
 
 // ---- barrier ----
 
 Result<void> Writer::lead_barrier() {
-  INDRA_TRY(commit());
+  INDRA_TRY(commit_with(nullptr));
   sqlite3_file* wal = nullptr;
   std::uint64_t covered = 0;
   WalPosition upto;

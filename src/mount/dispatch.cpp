@@ -1,3 +1,4 @@
+// Long because each opcode is a few lines, and they are found where the others are.
 #include "mount/internal/dispatch.h"
 
 #include <fcntl.h>
