@@ -1,5 +1,6 @@
 #include "mount/mount.h"
 
+#include <cerrno>
 #include <mutex>
 
 #include "base/log.h"
@@ -31,9 +32,12 @@ struct Mount::Impl {
 };
 
 Result<std::unique_ptr<Mount>> Mount::start(MountOptions options, Views& views, std::function<void()> ended) {
+  if (options.locks == LockMode::daemon) return fail(EOPNOTSUPP, "locks=daemon is not there yet");
   INDRA_LET(auto connection, Connection::mount(options));
   auto impl = std::make_unique<Impl>(std::move(options), std::move(connection));
   INDRA_TRY(impl->adapter.start(views));
+  if (impl->options.cache == CacheMode::exclusive && impl->adapter.layout().mounted().view().shared())
+    return fail(EBUSY, "cache=exclusive needs a branch that nobody else can write");
   impl->ended = std::move(ended);
   impl->loop.start();
   Impl* i = impl.get();
