@@ -46,7 +46,13 @@ void BM_HashInMemory(benchmark::State& state) {
   for (auto _ : state) benchmark::DoNotOptimize(by_tree(b, static_cast<int>(state.range(0))));
   state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(b.size()));
 }
-BENCHMARK(BM_HashInMemory)->ArgName("threads")->Arg(1)->Arg(2)->Arg(4)->Unit(benchmark::kMillisecond)->UseRealTime();
+BENCHMARK(BM_HashInMemory)
+    ->ArgName("threads")
+    ->Arg(1)
+    ->Arg(2)
+    ->Arg(4)
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
 
 /// The official hasher, streaming: what a blob of at most 64 KiB takes, and the comparison for larger ones.
 void BM_OfficialHasher(benchmark::State& state) {
@@ -110,9 +116,24 @@ void BM_Append(benchmark::State& state) {
     std::filesystem::remove_all(dir);
   }
 }
-BENCHMARK(BM_Append)->ArgNames({"bytes", "sync"})->Args({65536, 0})->Args({65536, 1})->Iterations(16384)->UseRealTime();
-BENCHMARK(BM_Append)->ArgNames({"bytes", "sync"})->Args({65536, 0})->Iterations(4096)->Threads(4)->UseRealTime();
-BENCHMARK(BM_Append)->ArgNames({"bytes", "sync"})->Args({1500, 0})->Args({4096, 0})->Iterations(200000)->UseRealTime();
+BENCHMARK(BM_Append)
+    ->ArgNames({"bytes", "sync"})
+    ->Args({65536, 0})
+    ->Args({65536, 1})
+    ->Iterations(16384)
+    ->UseRealTime();
+BENCHMARK(BM_Append)
+    ->ArgNames({"bytes", "sync"})
+    ->Args({65536, 0})
+    ->Iterations(4096)
+    ->Threads(4)
+    ->UseRealTime();
+BENCHMARK(BM_Append)
+    ->ArgNames({"bytes", "sync"})
+    ->Args({1500, 0})
+    ->Args({4096, 0})
+    ->Iterations(200000)
+    ->UseRealTime();
 
 }  // namespace
 }  // namespace indra

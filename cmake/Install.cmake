@@ -1,7 +1,7 @@
 # cmake --install: the program, its man page and its completions.
 include(GNUInstallDirs)
-if(TARGET indrafs_cli)
-  install(TARGETS indrafs_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+if(TARGET indrafs_program)
+  install(TARGETS indrafs_program RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
 foreach(page docs/indrafs.1)
   if(EXISTS ${PROJECT_SOURCE_DIR}/${page})

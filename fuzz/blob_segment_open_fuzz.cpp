@@ -1,4 +1,5 @@
-// Any bytes a damaged disk can hold in a segment file: opening answers, and never writes below the recorded end.
+// Any bytes a damaged disk can hold in a segment file: opening answers, and never writes below the recorded
+// end.
 #include <cstdlib>
 
 #include "base/log.h"
@@ -27,6 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   auto file = disk.open("/s/00000001.seg", false);
   if (!file || !(*file)->read(0, now)) std::abort();
   const std::size_t kept = std::min<std::size_t>(std::max<std::uint64_t>(end, 4096), bytes.size());
-  if (!std::equal(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(kept), now.begin())) std::abort();
+  if (!std::equal(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(kept), now.begin()))
+    std::abort();
   return 0;
 }

@@ -52,7 +52,8 @@ TEST(DiskTest, ObserverHearsWritesAndSyncs) {
   }
   ASSERT_TRUE(disk->remove(path));
   rmdir(dir);
-  EXPECT_EQ(seen, (std::vector<DiskEvent::Kind>{DiskEvent::create, DiskEvent::write, DiskEvent::sync, DiskEvent::remove}));
+  EXPECT_EQ(seen, (std::vector<DiskEvent::Kind>{DiskEvent::create, DiskEvent::write, DiskEvent::sync,
+                                                DiskEvent::remove}));
 }
 
 }  // namespace indra

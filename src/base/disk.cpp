@@ -44,17 +44,18 @@ class RealFile final : public DiskFile {
     return {};
   }
   Result<void> punch(std::uint64_t at, std::uint64_t n) override {
-    if (::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at), static_cast<off_t>(n)) != 0)
+    if (::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at),
+                    static_cast<off_t>(n)) != 0)
       return fail(errno, "punch a hole in " + path_);
     return {};
   }
   Result<std::uint64_t> size() const override {
-    struct stat st{};
+    struct stat st {};
     if (::fstat(fd_, &st) != 0) return fail(errno, "stat " + path_);
     return static_cast<std::uint64_t>(st.st_size);
   }
   Result<std::uint64_t> allocated() const override {
-    struct stat st{};
+    struct stat st {};
     if (::fstat(fd_, &st) != 0) return fail(errno, "stat " + path_);
     return static_cast<std::uint64_t>(st.st_blocks) * 512;
   }
@@ -67,7 +68,8 @@ class RealFile final : public DiskFile {
 class RealDisk final : public Disk {
  public:
   Result<std::unique_ptr<DiskFile>> open(const std::string& path, bool create) override {
-    const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT | O_EXCL : 0), 0600);
+    const int fd =
+        ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT | O_EXCL : 0), 0600);
     if (fd < 0) return fail(errno, (create ? "create " : "open ") + path);
     return std::make_unique<RealFile>(fd, path);
   }
@@ -100,9 +102,10 @@ class RealDisk final : public Disk {
     return {};
   }
   Result<Space> space(const std::string& path) override {
-    struct statvfs s{};
+    struct statvfs s {};
     if (::statvfs(path.c_str(), &s) != 0) return fail(errno, "statvfs " + path);
-    return Space{static_cast<std::uint64_t>(s.f_bavail) * s.f_frsize, static_cast<std::uint64_t>(s.f_blocks) * s.f_frsize};
+    return Space{static_cast<std::uint64_t>(s.f_bavail) * s.f_frsize,
+                 static_cast<std::uint64_t>(s.f_blocks) * s.f_frsize};
   }
 };
 
@@ -110,7 +113,8 @@ using Observer = std::function<void(const DiskEvent&)>;
 
 class ObservedFile final : public DiskFile {
  public:
-  ObservedFile(std::unique_ptr<DiskFile> f, std::string path, const Observer& o) : f_{std::move(f)}, path_{std::move(path)}, o_{o} {}
+  ObservedFile(std::unique_ptr<DiskFile> f, std::string path, const Observer& o)
+      : f_{std::move(f)}, path_{std::move(path)}, o_{o} {}
   Result<std::size_t> read(std::uint64_t at, MutableBytes out) const override { return f_->read(at, out); }
   Result<void> write(std::uint64_t at, ByteView bytes) override {
     auto r = f_->write(at, bytes);

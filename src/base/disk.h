@@ -22,7 +22,8 @@ class DiskFile {
   [[nodiscard]] virtual Result<std::size_t> read(std::uint64_t at, MutableBytes out) const = 0;
   [[nodiscard]] virtual Result<void> write(std::uint64_t at, ByteView bytes) = 0;  ///< all or an error
   [[nodiscard]] virtual Result<void> sync() = 0;                                   ///< fdatasync
-  [[nodiscard]] virtual Result<void> punch(std::uint64_t at, std::uint64_t n) = 0; ///< frees whole blocks inside
+  [[nodiscard]] virtual Result<void> punch(std::uint64_t at,
+                                           std::uint64_t n) = 0;  ///< frees whole blocks inside
   [[nodiscard]] virtual Result<std::uint64_t> size() const = 0;
   [[nodiscard]] virtual Result<std::uint64_t> allocated() const = 0;  ///< bytes on the device
 };
@@ -36,7 +37,9 @@ class Disk {
   [[nodiscard]] virtual Result<std::vector<std::string>> list(const std::string& dir) = 0;
   [[nodiscard]] virtual Result<void> sync_dir(const std::string& path) = 0;
   /// Free and total bytes of the file system that holds `path`.
-  struct Space { std::uint64_t free, total; };
+  struct Space {
+    std::uint64_t free, total;
+  };
   [[nodiscard]] virtual Result<Space> space(const std::string& path) = 0;
 };
 
@@ -49,6 +52,7 @@ struct DiskEvent {
   enum Kind { write, sync, sync_dir, create, remove } kind;
   std::string path;
 };
-[[nodiscard]] std::unique_ptr<Disk> observed_disk(Disk& below, std::function<void(const DiskEvent&)> observer);
+[[nodiscard]] std::unique_ptr<Disk> observed_disk(Disk& below,
+                                                  std::function<void(const DiskEvent&)> observer);
 
 }  // namespace indra

@@ -9,12 +9,18 @@ class Category final : public std::error_category {
   [[nodiscard]] const char* name() const noexcept override { return "indra"; }
   [[nodiscard]] std::string message(int v) const override {
     switch (static_cast<Errc>(v)) {
-      case Errc::corrupt: return "stored bytes do not match their checksum";
-      case Errc::not_local: return "content is not on this machine";
-      case Errc::conflict: return "changed by somebody else meanwhile";
-      case Errc::newer_format: return "made by a newer version of indrafs";
-      case Errc::bad_format: return "not a vault, or damaged";
-      case Errc::failed: return "an earlier write failed; the vault takes no more changes until it is reopened";
+      case Errc::corrupt:
+        return "stored bytes do not match their checksum";
+      case Errc::not_local:
+        return "content is not on this machine";
+      case Errc::conflict:
+        return "changed by somebody else meanwhile";
+      case Errc::newer_format:
+        return "made by a newer version of indrafs";
+      case Errc::bad_format:
+        return "not a vault, or damaged";
+      case Errc::failed:
+        return "an earlier write failed; the vault takes no more changes until it is reopened";
     }
     return "unknown error";
   }
@@ -24,11 +30,16 @@ class Category final : public std::error_category {
   static int errno_of(Errc e) noexcept {
     switch (e) {
       case Errc::corrupt:
-      case Errc::not_local: return EIO;
-      case Errc::conflict: return EBUSY;
-      case Errc::newer_format: return EPROTONOSUPPORT;
-      case Errc::bad_format: return EINVAL;
-      case Errc::failed: return EROFS;
+      case Errc::not_local:
+        return EIO;
+      case Errc::conflict:
+        return EBUSY;
+      case Errc::newer_format:
+        return EPROTONOSUPPORT;
+      case Errc::bad_format:
+        return EINVAL;
+      case Errc::failed:
+        return EROFS;
     }
     return EIO;
   }

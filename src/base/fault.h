@@ -15,7 +15,8 @@ class FaultPoints {
 
   /// Costs one branch when no hook is set.
   [[nodiscard]] Result<void> at(std::string_view point) const {
-    if (!hook_) [[likely]] return {};
+    if (!hook_) [[likely]]
+      return {};
     return hook_(point);
   }
 

@@ -14,12 +14,12 @@ namespace indra {
 
 /// Our own kinds. Each maps to one errno (to_errno).
 enum class Errc {
-  corrupt = 1,    ///< bytes do not match their hash or checksum: EIO
-  not_local,      ///< known, but its bytes are elsewhere: EIO
-  conflict,       ///< somebody else changed it first: EBUSY
-  newer_format,   ///< the file was made by a newer version: EPROTONOSUPPORT
-  bad_format,     ///< not a file of ours, or damaged beyond reading: EINVAL
-  failed,         ///< an earlier write or sync failed; the vault takes no more changes: EROFS
+  corrupt = 1,   ///< bytes do not match their hash or checksum: EIO
+  not_local,     ///< known, but its bytes are elsewhere: EIO
+  conflict,      ///< somebody else changed it first: EBUSY
+  newer_format,  ///< the file was made by a newer version: EPROTONOSUPPORT
+  bad_format,    ///< not a file of ours, or damaged beyond reading: EINVAL
+  failed,        ///< an earlier write or sync failed; the vault takes no more changes: EROFS
 };
 const std::error_category& indra_category() noexcept;
 inline std::error_code make_error_code(Errc e) noexcept { return {static_cast<int>(e), indra_category()}; }
@@ -53,16 +53,17 @@ using Failure = tl::unexpected<Error>;
 #define INDRA_CAT(a, b) INDRA_CAT2(a, b)
 /// Runs `expr` (a Result) and returns its error, unchanged, from the enclosing function.
 #define INDRA_TRY(...) INDRA_TRY_(INDRA_CAT(indra_try_, __COUNTER__), __VA_ARGS__)
-#define INDRA_TRY_(tmp, ...)                                                        \
-  do {                                                                               \
-    if (auto tmp = (__VA_ARGS__); !tmp) [[unlikely]]                                        \
-      return ::indra::Failure{std::move(tmp).error()};                               \
+#define INDRA_TRY_(tmp, ...)                           \
+  do {                                                 \
+    if (auto tmp = (__VA_ARGS__); !tmp) [[unlikely]]   \
+      return ::indra::Failure{std::move(tmp).error()}; \
   } while (false)
 /// `INDRA_LET(auto x, expr);` declares x with the value of `expr`, or returns its error.
 #define INDRA_LET(decl, ...) INDRA_LET_(INDRA_CAT(indra_let_, __COUNTER__), decl, __VA_ARGS__)
-#define INDRA_LET_(tmp, decl, ...)                                         \
-  auto tmp = (__VA_ARGS__);                                                \
-  if (!tmp) [[unlikely]] return ::indra::Failure{std::move(tmp).error()};  \
+#define INDRA_LET_(tmp, decl, ...)                   \
+  auto tmp = (__VA_ARGS__);                          \
+  if (!tmp) [[unlikely]]                             \
+    return ::indra::Failure{std::move(tmp).error()}; \
   decl = std::move(*tmp)
 
 }  // namespace indra

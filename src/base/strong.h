@@ -21,12 +21,12 @@ class Strong {
   Rep v_ = 0;
 };
 
-using NodeId   = Strong<struct NodeIdTag, std::int64_t>;    // a file, directory, ...; never reused; 0 = none
+using NodeId = Strong<struct NodeIdTag, std::int64_t>;      // a file, directory, ...; never reused; 0 = none
 using BranchId = Strong<struct BranchIdTag, std::int64_t>;  // row of branches; 0 = none
 using BucketId = Strong<struct BucketIdTag, std::int64_t>;  // row of buckets; 1 = main
-using BlobId   = Strong<struct BlobIdTag, std::int64_t>;    // row of blobs; 0 = the empty blob
-using Seq      = Strong<struct SeqTag, std::int64_t>;       // number of a mutation; strictly increasing
-using ActorId  = Strong<struct ActorIdTag, std::int64_t>;   // row of actors: who did it
+using BlobId = Strong<struct BlobIdTag, std::int64_t>;      // row of blobs; 0 = the empty blob
+using Seq = Strong<struct SeqTag, std::int64_t>;            // number of a mutation; strictly increasing
+using ActorId = Strong<struct ActorIdTag, std::int64_t>;    // row of actors: who did it
 
 inline constexpr Seq kSeqMax{INT64_MAX};
 

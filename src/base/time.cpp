@@ -35,7 +35,12 @@ std::string to_hex(ByteView b) {
 }
 
 Bytes from_hex(std::string_view s) {
-  const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
+  const auto digit = [](char c) {
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+  };
   Bytes out;
   if (s.size() % 2 != 0) return out;
   for (std::size_t i = 0; i < s.size(); i += 2) {

@@ -23,7 +23,8 @@ class InSegments final : public ChunkBytes {
   Result<void> read(std::uint64_t where, MutableBytes out) override {
     return s_.read(extent(where, static_cast<std::uint32_t>(out.size())), 0, out);
   }
-  Result<void> overwrite(std::uint64_t where, std::uint32_t length, std::uint32_t at, ByteView bytes) override {
+  Result<void> overwrite(std::uint64_t where, std::uint32_t length, std::uint32_t at,
+                         ByteView bytes) override {
     return s_.overwrite(extent(where, length), at, bytes);
   }
   Result<void> free(const std::vector<Extent>& dead) override { return s_.punch(dead); }
@@ -46,7 +47,10 @@ class InDatabase final : public ChunkBytes {
     const std::int64_t id = next_++;
     if (id > 0xFFFFFFFF) return fail(ENOSPC, "chunk rows");
     INDRA_TRY(w_.mutate([&](Tx& tx) -> Result<void> {
-      return Statement{tx, "INSERT INTO chunks(id, data) VALUES(?1, ?2)"}.bind(1, id).bind_blob(2, bytes).run();
+      return Statement{tx, "INSERT INTO chunks(id, data) VALUES(?1, ?2)"}
+          .bind(1, id)
+          .bind_blob(2, bytes)
+          .run();
     }));
     return static_cast<std::uint64_t>(kInDatabase) << 32 | static_cast<std::uint64_t>(id);
   }
@@ -60,18 +64,25 @@ class InDatabase final : public ChunkBytes {
       return {};
     });
   }
-  Result<void> overwrite(std::uint64_t where, std::uint32_t length, std::uint32_t at, ByteView bytes) override {
+  Result<void> overwrite(std::uint64_t where, std::uint32_t length, std::uint32_t at,
+                         ByteView bytes) override {
     Bytes all(length);
     INDRA_TRY(read(where, all));
     std::memcpy(all.data() + at, bytes.data(), bytes.size());
     return w_.mutate([&](Tx& tx) -> Result<void> {
-      return Statement{tx, "UPDATE chunks SET data = ?2 WHERE id = ?1"}.bind(1, row(where)).bind_blob(2, all).run();
+      return Statement{tx, "UPDATE chunks SET data = ?2 WHERE id = ?1"}
+          .bind(1, row(where))
+          .bind_blob(2, all)
+          .run();
     });
   }
   Result<void> free(const std::vector<Extent>& dead) override {
     return w_.mutate([&](Tx& tx) -> Result<void> {
       for (const Extent& e : dead)
-        INDRA_TRY(Statement(tx, "DELETE FROM chunks WHERE id >= ?1 AND id < ?1 + ?2").bind(1, static_cast<std::int64_t>(e.offset)).bind(2, static_cast<std::int64_t>(e.length)).run());
+        INDRA_TRY(Statement(tx, "DELETE FROM chunks WHERE id >= ?1 AND id < ?1 + ?2")
+                      .bind(1, static_cast<std::int64_t>(e.offset))
+                      .bind(2, static_cast<std::int64_t>(e.length))
+                      .run());
       return {};
     });
   }

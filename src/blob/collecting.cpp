@@ -1,4 +1,5 @@
-// Content that nobody refers to: found, put among the dead with the rows that named it, and punched after a barrier.
+// Content that nobody refers to: found, put among the dead with the rows that named it, and punched after a
+// barrier.
 #include <algorithm>
 #include <set>
 
@@ -8,7 +9,7 @@
 namespace indra::blob {
 namespace {
 
-constexpr int kSmallAtOnce = 256;    // blobs of one page taken apart in one mutation
+constexpr int kSmallAtOnce = 256;  // blobs of one page taken apart in one mutation
 constexpr int kExtentsAtOnce = 4096;
 
 /// Sets of bytes (or rows), by `where`.
@@ -43,7 +44,8 @@ class Ranges {
   [[nodiscard]] std::vector<Extent> extents() const {
     std::vector<Extent> out;
     for (const auto& [from, to] : by_)
-      out.push_back({static_cast<std::uint32_t>(from >> 32), static_cast<std::uint32_t>(from), static_cast<std::uint32_t>(to - from)});
+      out.push_back({static_cast<std::uint32_t>(from >> 32), static_cast<std::uint32_t>(from),
+                     static_cast<std::uint32_t>(to - from)});
     return out;
   }
   [[nodiscard]] bool empty() const { return by_.empty(); }
@@ -150,7 +152,9 @@ Result<bool> Store::sweep(std::int64_t family) {
   Ranges ranges;
   std::set<std::uint64_t> pages;
   INDRA_TRY(writer_.read([&](Tx& tx) -> Result<void> {
-    Statement q{tx, "SELECT id, size, hash, form, data, refs FROM blobs WHERE family = ?1 OR (id = ?1 AND family IS NULL)"};
+    Statement q{tx,
+                "SELECT id, size, hash, form, data, refs FROM blobs WHERE family = ?1 OR (id = ?1 AND family "
+                "IS NULL)"};
     q.bind(1, family);
     for (;;) {
       INDRA_LET(const bool more, q.step());
@@ -164,18 +168,28 @@ Result<bool> Store::sweep(std::int64_t family) {
       INDRA_LET(const bool more, l.step());
       if (!more) break;
       const auto place = static_cast<std::uint64_t>(l.int64_at(1));
-      if (l.int64_at(0) == 0) pages.insert(place);
-      else ranges.add(static_cast<std::uint64_t>(l.int64_at(0)) << 32 | place, static_cast<std::uint64_t>(l.int64_at(2)));
+      if (l.int64_at(0) == 0)
+        pages.insert(place);
+      else
+        ranges.add(static_cast<std::uint64_t>(l.int64_at(0)) << 32 | place,
+                   static_cast<std::uint64_t>(l.int64_at(2)));
     }
     return {};
   }));
   const PageLoader load = loader();
   std::set<std::uint64_t> seen;
   for (const Row& r : dead)
-    INDRA_TRY(walk(r.m, load, [&](std::uint64_t id) { return pages.insert(id).second; }, [&](const Entry& e) { ranges.add(e.where, space_of(e)); }));
+    INDRA_TRY(walk(
+        r.m, load, [&](std::uint64_t id) { return pages.insert(id).second; },
+        [&](const Entry& e) { ranges.add(e.where, space_of(e)); }));
   for (const Row& r : living) {
-    auto w = walk(r.m, load, [&](std::uint64_t id) { pages.erase(id); return seen.insert(id).second; },
-                  [&](const Entry& e) { ranges.subtract(e.where, space_of(e)); });
+    auto w = walk(
+        r.m, load,
+        [&](std::uint64_t id) {
+          pages.erase(id);
+          return seen.insert(id).second;
+        },
+        [&](const Entry& e) { ranges.subtract(e.where, space_of(e)); });
     if (!w) {
       if (r.refs == 0 || writer_.failed()) return fail(w.error());
       return true;  // changed under the walk: again
@@ -186,7 +200,9 @@ Result<bool> Store::sweep(std::int64_t family) {
     if (family_changes != changes) return true;  // again
     // A page of a living blob may have been rewritten or deleted meanwhile, never shared anew.
     INDRA_TRY(kill(tx, ranges.extents()));
-    for (const std::uint64_t id : pages) INDRA_TRY(Statement(tx, "DELETE FROM pages WHERE id = ?1").bind(1, static_cast<std::int64_t>(id)).run());
+    for (const std::uint64_t id : pages)
+      INDRA_TRY(
+          Statement(tx, "DELETE FROM pages WHERE id = ?1").bind(1, static_cast<std::int64_t>(id)).run());
     INDRA_TRY(Statement(tx, "DELETE FROM loose WHERE family = ?1").bind(1, family).run());
     for (const Row& r : dead) INDRA_TRY(delete_blob(tx, r.id));
     ++family_changes;
@@ -213,7 +229,8 @@ Result<bool> Store::punch_slice() {
     for (;;) {
       INDRA_LET(const bool more, q.step());
       if (!more) return out;
-      out.push_back({static_cast<std::uint32_t>(q.int64_at(0)), static_cast<std::uint32_t>(q.int64_at(1)), static_cast<std::uint32_t>(q.int64_at(2))});
+      out.push_back({static_cast<std::uint32_t>(q.int64_at(0)), static_cast<std::uint32_t>(q.int64_at(1)),
+                     static_cast<std::uint32_t>(q.int64_at(2))});
     }
   }));
   if (dead.empty()) return !never.empty();
@@ -225,13 +242,16 @@ Result<bool> Store::punch_slice() {
   INDRA_TRY(writer_.mutate([&](Tx& tx) -> Result<void> {
     for (const Extent& e : dead)
       INDRA_TRY(Statement(tx, "DELETE FROM dead_extents WHERE segment = ?1 AND offset = ?2")
-                    .bind(1, static_cast<std::int64_t>(e.segment)).bind(2, static_cast<std::int64_t>(e.offset)).run());
+                    .bind(1, static_cast<std::int64_t>(e.segment))
+                    .bind(2, static_cast<std::int64_t>(e.offset))
+                    .run());
     return {};
   }));
   return true;
 }
 
-/// After a crash: bytes that were appended but that no row came to refer to. Called before anything is written.
+/// After a crash: bytes that were appended but that no row came to refer to. Called before anything is
+/// written.
 Result<void> Store::scavenge() {
   Ranges free;
   INDRA_TRY(writer_.read([&](Tx& tx) -> Result<void> {
@@ -239,14 +259,17 @@ Result<void> Store::scavenge() {
     for (;;) {
       INDRA_LET(const bool more, s.step());
       if (!more) break;
-      if (s.int64_at(1) > 4096) free.add(static_cast<std::uint64_t>(s.int64_at(0)) << 32 | 4096, static_cast<std::uint64_t>(s.int64_at(1)) - 4096);
+      if (s.int64_at(1) > 4096)
+        free.add(static_cast<std::uint64_t>(s.int64_at(0)) << 32 | 4096,
+                 static_cast<std::uint64_t>(s.int64_at(1)) - 4096);
     }
     if (options_.single_file) {
       Statement c{tx, "SELECT id FROM chunks"};
       for (;;) {
         INDRA_LET(const bool more, c.step());
         if (!more) break;
-        free.add(static_cast<std::uint64_t>(kInDatabase) << 32 | static_cast<std::uint64_t>(c.int64_at(0)), 1);
+        free.add(static_cast<std::uint64_t>(kInDatabase) << 32 | static_cast<std::uint64_t>(c.int64_at(0)),
+                 1);
       }
     }
     const PageLoader load = [&](std::uint64_t id) -> Result<PagePtr> {
@@ -264,7 +287,9 @@ Result<void> Store::scavenge() {
       INDRA_LET(const bool more, q.step());
       if (!more) return {};
       INDRA_LET(const Row r, row_of(q));
-      INDRA_TRY(walk(r.m, load, [&](std::uint64_t id) { return seen.insert(id).second; }, [&](const Entry& e) { free.subtract(e.where, space_of(e)); }));
+      INDRA_TRY(walk(
+          r.m, load, [&](std::uint64_t id) { return seen.insert(id).second; },
+          [&](const Entry& e) { free.subtract(e.where, space_of(e)); }));
     }
   }));
   if (free.empty()) return {};

@@ -1,11 +1,10 @@
+// Long because one Content has one lock, and every operation on its overlay needs the others.
 // Reading and changing an open file. What becomes of it: staging.cpp.
-#include "blob/internal/content_impl.h"
-
 #include <algorithm>
 #include <cerrno>
 
 #include "base/log.h"
-
+#include "blob/internal/content_impl.h"
 
 namespace indra::blob {
 namespace {
@@ -63,9 +62,11 @@ void ContentImpl::charge(std::int64_t n) {
   store_.buffered += static_cast<std::uint64_t>(n);
 }
 
-// Reading -----------------------------------------------------------------------------------------------------
+// Reading
+// -----------------------------------------------------------------------------------------------------
 
-Result<void> ContentImpl::read_below(const LeasePtr& base, std::uint64_t limit, std::uint64_t at, MutableBytes out) const {
+Result<void> ContentImpl::read_below(const LeasePtr& base, std::uint64_t limit, std::uint64_t at,
+                                     MutableBytes out) const {
   const std::size_t n = base && at < limit ? std::min<std::uint64_t>(out.size(), limit - at) : 0;
   if (n != 0) INDRA_TRY(store_.read_blob(base->state(), at, out.first(n)));
   if (n < out.size()) std::memset(out.data() + n, 0, out.size() - n);
@@ -79,15 +80,24 @@ Result<std::size_t> ContentImpl::read(std::uint64_t at, MutableBytes out) const 
     // What was looked at may have been replaced and freed meanwhile.
     if (r) return r;
     if (accepted_ != before && tries < 8) continue;
-    if (r.error().code == make_error_code(Errc::corrupt)) log::error("{}: these bytes cannot be read", r.error().text());
+    if (r.error().code == make_error_code(Errc::corrupt))
+      log::error("{}: these bytes cannot be read", r.error().text());
     return r;
   }
 }
 
 Result<std::size_t> ContentImpl::read_once(std::uint64_t at, MutableBytes out) const {
-  struct Range { std::uint64_t at; MutableBytes out; };
+  struct Range {
+    std::uint64_t at;
+    MutableBytes out;
+  };
   std::vector<Range> below;
-  struct FromPlace { PlacedPtr place; std::uint64_t index; std::uint32_t at; MutableBytes out; };
+  struct FromPlace {
+    PlacedPtr place;
+    std::uint64_t index;
+    std::uint32_t at;
+    MutableBytes out;
+  };
   std::vector<FromPlace> placed;
   LeasePtr base;
   std::uint64_t limit = 0;
@@ -99,7 +109,8 @@ Result<std::size_t> ContentImpl::read_once(std::uint64_t at, MutableBytes out) c
     base = base_;
     limit = base_limit_;
     const auto add_below = [&](std::uint64_t p, MutableBytes o) {
-      if (!below.empty() && below.back().at + below.back().out.size() == p && below.back().out.data() + below.back().out.size() == o.data())
+      if (!below.empty() && below.back().at + below.back().out.size() == p &&
+          below.back().out.data() + below.back().out.size() == o.data())
         below.back().out = {below.back().out.data(), below.back().out.size() + o.size()};
       else
         below.push_back({p, o});
@@ -111,7 +122,9 @@ Result<std::size_t> ContentImpl::read_once(std::uint64_t at, MutableBytes out) c
       const std::uint64_t index = p / kChunkSize;
       while (it != slots_.end() && it->first < index) ++it;
       if (it == slots_.end() || it->first > index) {
-        const std::uint64_t until = it == slots_.end() ? p + rest.size() : std::min<std::uint64_t>(p + rest.size(), it->first * kChunkSize);
+        const std::uint64_t until = it == slots_.end()
+                                        ? p + rest.size()
+                                        : std::min<std::uint64_t>(p + rest.size(), it->first * kChunkSize);
         add_below(p, rest.first(until - p));
         rest = rest.subspan(until - p);
         p = until;
@@ -131,8 +144,10 @@ Result<std::size_t> ContentImpl::read_once(std::uint64_t at, MutableBytes out) c
         for (std::size_t done = 0; done < n;) {
           const std::size_t pos = in_chunk + done;
           const std::size_t m = std::min(n - done, kBlockSize - pos % kBlockSize);
-          if ((s.over >> (pos / kBlockSize) & 1) != 0) copy_out(*s.bytes, pos, piece.subspan(done, m));
-          else add_below(p + done, piece.subspan(done, m));
+          if ((s.over >> (pos / kBlockSize) & 1) != 0)
+            copy_out(*s.bytes, pos, piece.subspan(done, m));
+          else
+            add_below(p + done, piece.subspan(done, m));
           done += m;
         }
       }
@@ -145,14 +160,17 @@ Result<std::size_t> ContentImpl::read_once(std::uint64_t at, MutableBytes out) c
   return out.size();
 }
 
-// Writing -----------------------------------------------------------------------------------------------------
+// Writing
+// -----------------------------------------------------------------------------------------------------
 
 void ContentImpl::drop_slot(std::map<std::uint64_t, Slot>::iterator it) INDRA_NO_ANALYSIS {
   if (it->second.kind == Slot::buffer) charge(-static_cast<std::int64_t>(it->second.bytes->size()));
   slots_.erase(it);
 }
 
-bool ContentImpl::below_has(std::uint64_t index) const INDRA_NO_ANALYSIS { return base_ && index * kChunkSize < base_limit_; }
+bool ContentImpl::below_has(std::uint64_t index) const INDRA_NO_ANALYSIS {
+  return base_ && index * kChunkSize < base_limit_;
+}
 
 Result<Slot*> ContentImpl::buffer_for(std::uint64_t index, bool discard_old) {
   PlacedPtr place;
@@ -191,7 +209,10 @@ Result<void> ContentImpl::write_chunk(std::uint64_t index, std::uint32_t lo, Byt
   const auto hi = static_cast<std::uint32_t>(lo + bytes.size());
   INDRA_LET(Slot* const slot, buffer_for(index, bytes.size() == kChunkSize));
   // Partial blocks are completed from below: the first, the last.
-  struct Fill { std::uint32_t block; std::array<std::byte, kBlockSize> bytes; };
+  struct Fill {
+    std::uint32_t block;
+    std::array<std::byte, kBlockSize> bytes;
+  };
   std::vector<Fill> fills;
   if (slot->over != kAllBlocks) {
     LeasePtr base;
@@ -296,12 +317,15 @@ Result<void> ContentImpl::spill(std::uint64_t index) {
     bytes->resize(n);
   }
   const bool root = size_ <= kChunkSize;
-  auto e = n < kChunkSize && !lane_ ? store_.append(store_.small_lane(), store_.small_mutex(), index, root, ByteView{*bytes}.first(n))
-                                     : store_.append(lane_ ? *lane_ : *(lane_ = store_.bytes().lane()), lane_mutex_, index, root, ByteView{*bytes}.first(n));
+  auto e = n < kChunkSize && !lane_ ? store_.append(store_.small_lane(), store_.small_mutex(), index, root,
+                                                    ByteView{*bytes}.first(n))
+                                    : store_.append(lane_ ? *lane_ : *(lane_ = store_.bytes().lane()),
+                                                    lane_mutex_, index, root, ByteView{*bytes}.first(n));
   if (!e) return fail(e.error());
   const WriteLock lock{lock_};
   charge(-static_cast<std::int64_t>(bytes->size()));
-  slots_[index] = Slot{Slot::placed, nullptr, 0, 0, false, std::make_shared<Placed>(store_, *e, true, nullptr)};
+  slots_[index] =
+      Slot{Slot::placed, nullptr, 0, 0, false, std::make_shared<Placed>(store_, *e, true, nullptr)};
   return {};
 }
 
@@ -403,7 +427,8 @@ Result<void> ContentImpl::punch(std::uint64_t at, std::uint64_t n) {
   for (std::uint64_t index = at / kChunkSize; index * kChunkSize < end; ++index) {
     INDRA_LET(index, next_data(index));  // holes have nothing to punch
     if (index == UINT64_MAX || index * kChunkSize >= end) break;
-    const std::uint64_t from = std::max(at, index * kChunkSize), to = std::min<std::uint64_t>(end, (index + 1) * kChunkSize);
+    const std::uint64_t from = std::max(at, index * kChunkSize),
+                        to = std::min<std::uint64_t>(end, (index + 1) * kChunkSize);
     if (from == index * kChunkSize && to == from + kChunkSize) {
       const WriteLock lock{lock_};
       if (const auto it = slots_.find(index); it != slots_.end()) drop_slot(it);
@@ -417,7 +442,8 @@ Result<void> ContentImpl::punch(std::uint64_t at, std::uint64_t n) {
   return {};
 }
 
-// Holes -------------------------------------------------------------------------------------------------------
+// Holes
+// -------------------------------------------------------------------------------------------------------
 
 Result<std::uint64_t> ContentImpl::next_data(std::uint64_t index) const {
   LeasePtr base;
@@ -430,7 +456,8 @@ Result<std::uint64_t> ContentImpl::next_data(std::uint64_t index) const {
     for (auto it = slots_.lower_bound(index); it != slots_.end(); ++it) {
       const Slot& s = it->second;
       // A buffer of nothing but zeros that were never written is a hole too.
-      const bool data = s.kind == Slot::placed || s.kind == Slot::queued || (s.kind == Slot::buffer && !s.bytes->empty());
+      const bool data =
+          s.kind == Slot::placed || s.kind == Slot::queued || (s.kind == Slot::buffer && !s.bytes->empty());
       over[it->first] = data;
       if (data) break;
     }
@@ -447,7 +474,8 @@ Result<std::uint64_t> ContentImpl::next_data(std::uint64_t index) const {
       return index == 0 && limit > 0 && !hidden ? 0 : best;
     }
     m = base->state().m;
-    for (auto it = base->state().patches.lower_bound(index * kBlocks); it != base->state().patches.end(); ++it) {
+    for (auto it = base->state().patches.lower_bound(index * kBlocks); it != base->state().patches.end();
+         ++it) {
       const std::uint64_t i = it->first / kBlocks;
       if (i >= best || it->first * kBlockSize >= limit) break;
       if (!over.contains(i)) {
@@ -500,9 +528,11 @@ std::uint64_t ContentImpl::stored() const {
   return std::min<std::uint64_t>(n, size_);
 }
 
-// Sharing -----------------------------------------------------------------------------------------------------
+// Sharing
+// -----------------------------------------------------------------------------------------------------
 
-Result<std::uint64_t> ContentImpl::copy_from(Content& other, std::uint64_t from_at, std::uint64_t at, std::uint64_t n) {
+Result<std::uint64_t> ContentImpl::copy_from(Content& other, std::uint64_t from_at, std::uint64_t at,
+                                             std::uint64_t n) {
   if (frozen_) return fail(EBADF);
   auto& from = static_cast<ContentImpl&>(other);
   const std::uint64_t size = from.size();
@@ -529,7 +559,8 @@ Result<std::uint64_t> ContentImpl::copy_from(Content& other, std::uint64_t from_
         {
           const ReadLock lock{state.rw};
           const auto p = state.patches.lower_bound(source * kBlocks);
-          plain = !state.is_inline && !state.torn.contains(source) && (p == state.patches.end() || p->first >= (source + 1) * kBlocks);
+          plain = !state.is_inline && !state.torn.contains(source) &&
+                  (p == state.patches.end() || p->first >= (source + 1) * kBlocks);
           m = state.m;
         }
         if (plain) {
@@ -551,7 +582,12 @@ Result<std::uint64_t> ContentImpl::copy_from(Content& other, std::uint64_t from_
               const Gate gate{*this};
               const WriteLock lock{lock_};
               if (const auto it = slots_.find(index); it != slots_.end()) drop_slot(it);
-              slots_[index] = Slot{Slot::placed, nullptr, 0, 0, false, std::make_shared<Placed>(store_, e, false, std::move(held))};
+              slots_[index] = Slot{Slot::placed,
+                                   nullptr,
+                                   0,
+                                   0,
+                                   false,
+                                   std::make_shared<Placed>(store_, e, false, std::move(held))};
               dirty_ = true;
               size_ = std::max(size_.load(), (index + 1) * kChunkSize);
               done += piece;

@@ -1,4 +1,5 @@
-// Several files of one store against flat buffers: writes, truncations, holes, copies, versions, folds, crashes.
+// Several files of one store against flat buffers: writes, truncations, holes, copies, versions, folds,
+// crashes.
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 #include <rapidcheck/gtest.h>
@@ -25,8 +26,9 @@ template <>
 struct Arbitrary<indra::blob::Op> {
   static Gen<indra::blob::Op> arbitrary() {
     using indra::blob::Op;
-    return gen::build<Op>(gen::set(&Op::kind, gen::inRange(0u, 20u)), gen::set(&Op::file, gen::inRange(0u, 3u)), gen::set(&Op::a),
-                          gen::set(&Op::b), gen::set(&Op::c));
+    return gen::build<Op>(gen::set(&Op::kind, gen::inRange(0u, 20u)),
+                          gen::set(&Op::file, gen::inRange(0u, 3u)), gen::set(&Op::a), gen::set(&Op::b),
+                          gen::set(&Op::c));
   }
 };
 }  // namespace rc
@@ -48,20 +50,58 @@ class Model {
     File& f = files_[op.file % kFiles];
     const std::size_t at = place(op.a);
     switch (op.kind) {
-      case 0: case 1: case 2: case 3: write(f, at, length(op.b), op.c); break;
-      case 4: case 5: write(f, at % (f.model.size() + 1), 1 + op.b % 5000, op.c); break;
-      case 6: truncate(f, at); break;
-      case 7: truncate(f, op.b % 3 == 0 ? 0 : op.b % 2000); break;
-      case 8: punch(f, at, length(op.b)); break;
-      case 9: copy(files_[op.b % kFiles], copy_place(op.c), f, op.c % 4 == 3 ? at : copy_place(op.a), op.c % 4 == 3 ? length(op.c) : 65536 * (1 + op.b % 3)); break;
-      case 10: case 11: case 12: publish(f, Content::For::sync, op.b % 4 != 0); break;
-      case 13: case 14: publish(f, Content::For::publish, op.b % 4 != 0); break;
-      case 15: TestStore::take(t_.settle()); break;
-      case 16: for (unsigned i = 0; i < op.b % 4; ++i) { t_.clock.advance(3 * kSecond); TestStore::take(t_.store().work()); } break;
-      case 17: drop_version(op.b); break;
-      case 18: reopen(op.b % 2 == 0); break;
-      case 19: if (f.blob) (void)TestStore::take(t_.store().hash(f.blob, true)); break;
-      default: break;
+      case 0:
+      case 1:
+      case 2:
+      case 3:
+        write(f, at, length(op.b), op.c);
+        break;
+      case 4:
+      case 5:
+        write(f, at % (f.model.size() + 1), 1 + op.b % 5000, op.c);
+        break;
+      case 6:
+        truncate(f, at);
+        break;
+      case 7:
+        truncate(f, op.b % 3 == 0 ? 0 : op.b % 2000);
+        break;
+      case 8:
+        punch(f, at, length(op.b));
+        break;
+      case 9:
+        copy(files_[op.b % kFiles], copy_place(op.c), f, op.c % 4 == 3 ? at : copy_place(op.a),
+             op.c % 4 == 3 ? length(op.c) : 65536 * (1 + op.b % 3));
+        break;
+      case 10:
+      case 11:
+      case 12:
+        publish(f, Content::For::sync, op.b % 4 != 0);
+        break;
+      case 13:
+      case 14:
+        publish(f, Content::For::publish, op.b % 4 != 0);
+        break;
+      case 15:
+        TestStore::take(t_.settle());
+        break;
+      case 16:
+        for (unsigned i = 0; i < op.b % 4; ++i) {
+          t_.clock.advance(3 * kSecond);
+          TestStore::take(t_.store().work());
+        }
+        break;
+      case 17:
+        drop_version(op.b);
+        break;
+      case 18:
+        reopen(op.b % 2 == 0);
+        break;
+      case 19:
+        if (f.blob) (void)TestStore::take(t_.store().hash(f.blob, true));
+        break;
+      default:
+        break;
     }
     check(f);
   }
@@ -77,7 +117,8 @@ class Model {
     TestStore::take(t_.settle());
     RC_ASSERT(TestStore::take(t_.store().at_rest()));
     TestStore::take(t_.check());
-    if (!single_file_) RC_ASSERT(TestStore::take(t_.store().stats()).physical <= t_.live_bytes() * 12 / 10 + 64 * 1024);
+    if (!single_file_)
+      RC_ASSERT(TestStore::take(t_.store().stats()).physical <= t_.live_bytes() * 12 / 10 + 64 * 1024);
     for (const auto& v : versions_) {
       RC_ASSERT(t_.get(v.blob) == v.model);
       RC_ASSERT(TestStore::take(t_.store().hash(v.blob, true)) == BlobHash::of(v.model));
@@ -109,7 +150,8 @@ class Model {
   };
 
   static std::size_t place(unsigned v) {
-    static constexpr std::size_t edges[] = {0, 1, 1023, 1024, 4095, 4096, 65535, 65536, 65537, 131072, 200000, 262144, 4096 * 17, 300001};
+    static constexpr std::size_t edges[] = {0,     1,     1023,   1024,   4095,   4096,      65535,
+                                            65536, 65537, 131072, 200000, 262144, 4096 * 17, 300001};
     return v % 2 == 0 ? edges[v / 2 % std::size(edges)] : v / 2 % (kMost / 2);
   }
   static std::size_t copy_place(unsigned v) { return v % 4 == 3 ? place(v) : v / 4 % 5 * 65536; }
@@ -138,7 +180,8 @@ class Model {
     RC_ASSERT(done == want);
     if (want == 0) return;
     if (to.model.size() < at + want) to.model.resize(at + want);
-    std::copy_n(from.model.begin() + static_cast<std::ptrdiff_t>(from_at), want, to.model.begin() + static_cast<std::ptrdiff_t>(at));
+    std::copy_n(from.model.begin() + static_cast<std::ptrdiff_t>(from_at), want,
+                to.model.begin() + static_cast<std::ptrdiff_t>(at));
   }
   void publish(File& f, Content::For how, bool in_place) {
     auto staged = TestStore::take(f.content->stage(how));
@@ -148,7 +191,8 @@ class Model {
       if (in_place) INDRA_TRY(t_.store().drop_ref(tx, f.blob));
       return i;
     };
-    const BlobInfo i = TestStore::take(staged->needs_content_sync() ? t_.writer().mutate_content(rows) : t_.writer().mutate(rows));
+    const BlobInfo i = TestStore::take(staged->needs_content_sync() ? t_.writer().mutate_content(rows)
+                                                                    : t_.writer().mutate(rows));
     staged->accept();
     RC_ASSERT(i.size == f.model.size());
     if (i.hash) RC_ASSERT(*i.hash == BlobHash::of(f.model));
@@ -198,14 +242,16 @@ ContentStore::Options small_store() {
 }
 
 RC_GTEST_PROP(ContentModel, equals_flat_buffers, ()) {
-  const auto ops = *rc::gen::resize(60, rc::gen::container<std::vector<Op>>(rc::gen::resize(rc::kNominalSize, rc::gen::arbitrary<Op>())));
+  const auto ops = *rc::gen::resize(
+      60, rc::gen::container<std::vector<Op>>(rc::gen::resize(rc::kNominalSize, rc::gen::arbitrary<Op>())));
   Model m{small_store()};
   for (const Op& op : ops) m.run(op);
   m.finish();
 }
 
 RC_GTEST_PROP(ContentModel, equals_flat_buffers_in_a_single_file, ()) {
-  const auto ops = *rc::gen::resize(40, rc::gen::container<std::vector<Op>>(rc::gen::resize(rc::kNominalSize, rc::gen::arbitrary<Op>())));
+  const auto ops = *rc::gen::resize(
+      40, rc::gen::container<std::vector<Op>>(rc::gen::resize(rc::kNominalSize, rc::gen::arbitrary<Op>())));
   ContentStore::Options o = small_store();
   o.single_file = true;
   Model m{o};

@@ -6,7 +6,8 @@
 
 namespace indra {
 
-Result<std::unique_ptr<ContentStore>> ContentStore::open(Writer& writer, Disk& disk, const std::string& dir, const Clock& clock, Options options) {
+Result<std::unique_ptr<ContentStore>> ContentStore::open(Writer& writer, Disk& disk, const std::string& dir,
+                                                         const Clock& clock, Options options) {
   auto store = std::make_unique<blob::Store>(writer, disk, clock, std::move(options));
   INDRA_TRY(store->start(dir));
   return store;
@@ -44,7 +45,12 @@ void Workers::loop() {
 }
 
 Store::Store(Writer& w, Disk& d, const Clock& c, Options o)
-    : writer_{w}, disk_{d}, clock_{c}, options_{std::move(o)}, cache_{options_.cache_limit}, workers_{options_.workers} {}
+    : writer_{w},
+      disk_{d},
+      clock_{c},
+      options_{std::move(o)},
+      cache_{options_.cache_limit},
+      workers_{options_.workers} {}
 
 Store::~Store() {
   if (!small_lane_ || writer_.failed()) return;
@@ -53,7 +59,9 @@ Store::~Store() {
     const MutexLock lock{garbage_mutex_};
     if (!garbage_.empty() && !bytes_->free(garbage_)) return;
   }
-  (void)writer_.mutate([](Tx& tx) { return Statement{tx, "UPDATE content_state SET value = 1 WHERE name = 'clean'"}.run(); });
+  (void)writer_.mutate([](Tx& tx) {
+    return Statement{tx, "UPDATE content_state SET value = 1 WHERE name = 'clean'"}.run();
+  });
 }
 
 Result<void> Store::start(const std::string& dir) {
@@ -65,14 +73,19 @@ Result<void> Store::start(const std::string& dir) {
       for (;;) {
         INDRA_LET(const bool more, q.step());
         if (!more) break;
-        if (q.text_at(0) == "ids") reserved_ = static_cast<std::uint64_t>(q.int64_at(1));
-        else clean = q.int64_at(1) != 0;
+        if (q.text_at(0) == "ids")
+          reserved_ = static_cast<std::uint64_t>(q.int64_at(1));
+        else
+          clean = q.int64_at(1) != 0;
       }
     }
     unclean_ = !clean;
     INDRA_TRY(Statement(tx, "INSERT OR REPLACE INTO content_state(name, value) VALUES('clean', 0)").run());
     // A segment in which nothing lives any more goes: opening the others removes a file that has no row.
-    INDRA_TRY(Statement(tx, "DELETE FROM segments WHERE live = 0 AND NOT EXISTS(SELECT 1 FROM dead_extents WHERE segment = id)").run());
+    INDRA_TRY(Statement(tx,
+                        "DELETE FROM segments WHERE live = 0 AND NOT EXISTS(SELECT 1 FROM dead_extents WHERE "
+                        "segment = id)")
+                  .run());
     Statement s{tx, "SELECT id, end FROM segments"};
     for (;;) {
       INDRA_LET(const bool more, s.step());
@@ -84,7 +97,8 @@ Result<void> Store::start(const std::string& dir) {
     for (;;) {
       INDRA_LET(const bool more, p.step());
       if (!more) return {};
-      patched_[p.id_at<BlobId>(0)] = {clock_.steady(), static_cast<std::uint64_t>(p.int64_at(1)) * kBlockSize};
+      patched_[p.id_at<BlobId>(0)] = {clock_.steady(),
+                                      static_cast<std::uint64_t>(p.int64_at(1)) * kBlockSize};
     }
   }));
   ids_ = reserved_ + 1;
@@ -112,7 +126,9 @@ Result<void> Store::ensure_ids(std::uint64_t n) {
   if (ids_ + n + kSlack <= reserved_) return {};
   const std::uint64_t more = ids_ + n + 4 * kSlack;
   INDRA_TRY(writer_.mutate([&](Tx& tx) {
-    return Statement{tx, "INSERT OR REPLACE INTO content_state(name, value) VALUES('ids', ?1)"}.bind(1, static_cast<std::int64_t>(more)).run();
+    return Statement{tx, "INSERT OR REPLACE INTO content_state(name, value) VALUES('ids', ?1)"}
+        .bind(1, static_cast<std::int64_t>(more))
+        .run();
   }));
   reserved_ = more;
   return {};
@@ -133,7 +149,8 @@ Result<std::unique_ptr<Content>> Store::open_frozen(BucketId bucket, BlobId base
   return make_content(*this, bucket, std::move(held), true);
 }
 
-Result<Entry> Store::append(ChunkBytes::Lane& lane, Mutex& mutex, std::uint64_t index, bool root, ByteView bytes) {
+Result<Entry> Store::append(ChunkBytes::Lane& lane, Mutex& mutex, std::uint64_t index, bool root,
+                            ByteView bytes) {
   Entry e;
   e.length = static_cast<std::uint32_t>(bytes.size());
   e.root = root;
@@ -171,7 +188,9 @@ Result<bool> Store::at_rest() {
     if (!garbage_.empty()) return false;
   }
   return writer_.read([&](Tx& tx) -> Result<bool> {
-    Statement q{tx, "SELECT EXISTS(SELECT 1 FROM patches) OR EXISTS(SELECT 1 FROM dead_extents) OR EXISTS(SELECT 1 FROM loose)"};
+    Statement q{tx,
+                "SELECT EXISTS(SELECT 1 FROM patches) OR EXISTS(SELECT 1 FROM dead_extents) OR EXISTS(SELECT "
+                "1 FROM loose)"};
     INDRA_TRY(q.step());
     if (q.int64_at(0) != 0) return false;
     Statement z{tx, "SELECT id FROM blobs WHERE refs = 0"};
@@ -187,13 +206,16 @@ Result<bool> Store::at_rest() {
 Result<ContentStore::Stats> Store::stats() {
   Stats s;
   INDRA_TRY(writer_.read([&](Tx& tx) -> Result<void> {
-    Statement q{tx, "SELECT count(*), coalesce(sum(refs * size), 0), coalesce(sum(CASE form WHEN 0 THEN size END), 0) FROM blobs"};
+    Statement q{tx,
+                "SELECT count(*), coalesce(sum(refs * size), 0), coalesce(sum(CASE form WHEN 0 THEN size "
+                "END), 0) FROM blobs"};
     INDRA_TRY(q.step());
     s.blobs = static_cast<std::uint64_t>(q.int64_at(0));
     s.logical = static_cast<std::uint64_t>(q.int64_at(1));
     s.inline_bytes = static_cast<std::uint64_t>(q.int64_at(2));
-    Statement p{tx, "SELECT (SELECT count(*) FROM patches), (SELECT coalesce(sum(length), 0) FROM dead_extents),"
-                    " (SELECT coalesce(sum(live), 0) FROM segments)"};
+    Statement p{tx,
+                "SELECT (SELECT count(*) FROM patches), (SELECT coalesce(sum(length), 0) FROM dead_extents),"
+                " (SELECT coalesce(sum(live), 0) FROM segments)"};
     INDRA_TRY(p.step());
     s.patches = static_cast<std::uint64_t>(p.int64_at(0));
     s.dead = static_cast<std::uint64_t>(p.int64_at(1));

@@ -1,10 +1,12 @@
 // The content store: blobs by id, read verified, written through a Content, folded, collected.
 //
-// Shapes:   a blob is 0 .. 16 TiB; id 0 is the empty blob. Up to kInlineLimit bytes lie in the row, the rest in
+// Shapes:   a blob is 0 .. 16 TiB; id 0 is the empty blob. Up to kInlineLimit bytes lie in the row, the rest
+// in
 //           segments behind a manifest: a radix tree of pages, 64 entries each, {CV, where, birth}.
 //           A patch is a 4 KiB block of a blob, newer than the chunk under it, kept as a row until folded.
 // Units:    sizes and offsets are bytes.
-// Threads:  every member may be called from any thread. What takes a Tx runs inside the Writer's transaction and
+// Threads:  every member may be called from any thread. What takes a Tx runs inside the Writer's transaction
+// and
 //           never touches a segment.
 // Durable:  rows are durable with the Writer's next barrier; bytes are durable before any committed row that
 //           refers to them (D3): apply() must run inside Writer::mutate_content().
@@ -28,8 +30,8 @@
 
 namespace indra {
 
-inline constexpr std::size_t kBlockSize = 4096;          // unit of patches
-inline constexpr std::size_t kInlineLimit = 1024;        // docs/decisions/0004-thresholds.md
+inline constexpr std::size_t kBlockSize = 4096;    // unit of patches
+inline constexpr std::size_t kInlineLimit = 1024;  // docs/decisions/0004-thresholds.md
 inline constexpr std::uint64_t kMaxFileSize = 16ull << 40;
 
 extern const Migration kBlobSchema;  ///< tables blobs, pages, patches, segments, dead_extents
@@ -37,16 +39,16 @@ extern const Migration kBlobSchema;  ///< tables blobs, pages, patches, segments
 struct BlobInfo {
   BlobId id;
   std::uint64_t size = 0;
-  std::optional<BlobHash> hash;    ///< absent: not computed yet
-  std::uint64_t stored = 0;        ///< bytes that are not holes, at this blob (shared ones counted)
+  std::optional<BlobHash> hash;  ///< absent: not computed yet
+  std::uint64_t stored = 0;      ///< bytes that are not holes, at this blob (shared ones counted)
   std::int64_t refs = 0;
 };
 
 class ContentStore;
 
 /// The bytes of one file that may be open for writing: a blob, and over it what has been written since.
-/// One Content per (branch, node) in the daemon; all handles share it. Thread-safe: reads run beside each other.
-/// Memory is bounded: full chunks go to segments as they fill (hashed by worker threads).
+/// One Content per (branch, node) in the daemon; all handles share it. Thread-safe: reads run beside each
+/// other. Memory is bounded: full chunks go to segments as they fill (hashed by worker threads).
 class Content {
  public:
   virtual ~Content() = default;
@@ -56,11 +58,13 @@ class Content {
   [[nodiscard]] virtual Result<std::size_t> read(std::uint64_t at, MutableBytes out) const = 0;
   [[nodiscard]] virtual Result<void> write(std::uint64_t at, ByteView bytes) = 0;
   [[nodiscard]] virtual Result<void> truncate(std::uint64_t size) = 0;
-  [[nodiscard]] virtual Result<void> punch(std::uint64_t at, std::uint64_t n) = 0;  ///< never changes the size
+  [[nodiscard]] virtual Result<void> punch(std::uint64_t at,
+                                           std::uint64_t n) = 0;  ///< never changes the size
   /// The first data (or hole) at or after `at`; ENXIO as lseek(2).
   [[nodiscard]] virtual Result<std::uint64_t> seek(std::uint64_t at, bool hole) const = 0;
   /// Shares whole aligned chunks where both sides allow it, copies the rest. Returns the bytes done.
-  [[nodiscard]] virtual Result<std::uint64_t> copy_from(Content& from, std::uint64_t from_at, std::uint64_t at, std::uint64_t n) = 0;
+  [[nodiscard]] virtual Result<std::uint64_t> copy_from(Content& from, std::uint64_t from_at,
+                                                        std::uint64_t at, std::uint64_t n) = 0;
   /// Changed since the last accept().
   [[nodiscard]] virtual bool dirty() const = 0;
   /// Bytes held in memory only.
@@ -70,17 +74,20 @@ class Content {
   class Staged {
    public:
     virtual ~Staged() = default;
-    /// Inserts or updates rows. `in_place`: the caller guarantees that only the row being rewritten needs the base
-    /// blob (refs = 1, no pin); then the same id may come back with new content, else a new id with refs = 0.
-    /// An equal blob of the bucket (same hash, same bytes) comes back instead where there is one.
+    /// Inserts or updates rows. `in_place`: the caller guarantees that only the row being rewritten needs the
+    /// base blob (refs = 1, no pin); then the same id may come back with new content, else a new id with refs
+    /// = 0. An equal blob of the bucket (same hash, same bytes) comes back instead where there is one.
     [[nodiscard]] virtual Result<BlobInfo> apply(Tx&, bool in_place) = 0;
-    /// apply() will refer to segment bytes that are not durable yet: it must then run in mutate_content(). Else mutate() do.
+    /// apply() will refer to segment bytes that are not durable yet: it must then run in mutate_content().
+    /// Else mutate() do.
     [[nodiscard]] virtual bool needs_content_sync() const = 0;
-    /// The rows are in the transaction: what was staged is now the base. Called after mutate() has returned, not in it.
+    /// The rows are in the transaction: what was staged is now the base. Called after mutate() has returned,
+    /// not in it.
     virtual void accept() = 0;
   };
   enum class For {
-    publish,  ///< close: whole chunks to segments, hash known afterwards wherever that costs only what changed
+    publish,  ///< close: whole chunks to segments, hash known afterwards wherever that costs only what
+              ///< changed
     sync,     ///< fsync: small dirty parts become patch rows, so that one WAL sync makes them durable
   };
   [[nodiscard]] virtual Result<std::unique_ptr<Staged>> stage(For) = 0;
@@ -89,17 +96,19 @@ class Content {
 class ContentStore {
  public:
   struct Options {
-    TimeNs fold_after = 2 * kSecond;            ///< patches of a blob without new ones for this long are folded
-    std::uint64_t patch_limit = 8ull << 20;     ///< bytes of patches of one blob before they are folded anyway
-    std::uint64_t buffer_limit = 64ull << 20;   ///< bytes of unstaged writes in memory, all Contents together
-    std::uint64_t cache_limit = 32ull << 20;    ///< verified chunks kept for reading
+    TimeNs fold_after = 2 * kSecond;         ///< patches of a blob without new ones for this long are folded
+    std::uint64_t patch_limit = 8ull << 20;  ///< bytes of patches of one blob before they are folded anyway
+    std::uint64_t buffer_limit = 64ull << 20;  ///< bytes of unstaged writes in memory, all Contents together
+    std::uint64_t cache_limit = 32ull << 20;   ///< verified chunks kept for reading
     enum class Verify { always, sample, never } verify = Verify::always;
-    int workers = 0;                            ///< hashing threads; 0 = as many as cores
-    bool single_file = false;                   ///< chunk bytes live in vault.db (table chunks) instead of segments
+    int workers = 0;           ///< hashing threads; 0 = as many as cores
+    bool single_file = false;  ///< chunk bytes live in vault.db (table chunks) instead of segments
     std::uint64_t segment_size = 1ull << 30;
     FaultPoints faults;
   };
-  [[nodiscard]] static Result<std::unique_ptr<ContentStore>> open(Writer&, Disk&, const std::string& segments_dir, const Clock&, Options);
+  [[nodiscard]] static Result<std::unique_ptr<ContentStore>> open(Writer&, Disk&,
+                                                                  const std::string& segments_dir,
+                                                                  const Clock&, Options);
   virtual ~ContentStore() = default;
 
   // For WriterOptions.
@@ -117,12 +126,12 @@ class ContentStore {
   [[nodiscard]] virtual Result<void> add_ref(Tx&, BlobId) = 0;
   [[nodiscard]] virtual Result<void> drop_ref(Tx&, BlobId) = 0;
 
-  /// Computes (and stores) the hash; costs what is not known yet. Errors: EAGAIN ("pending") for holes above 1 GiB
-  /// unless `wait`.
+  /// Computes (and stores) the hash; costs what is not known yet. Errors: EAGAIN ("pending") for holes above
+  /// 1 GiB unless `wait`.
   [[nodiscard]] virtual Result<BlobHash> hash(BlobId, bool wait) = 0;
 
-  /// One slice of background work: patches folded, blobs without references taken apart, their extents punched after
-  /// the commit that freed them is durable, empty segments removed. True: there is more to do.
+  /// One slice of background work: patches folded, blobs without references taken apart, their extents
+  /// punched after the commit that freed them is durable, empty segments removed. True: there is more to do.
   [[nodiscard]] virtual Result<bool> work() = 0;
   /// No patches, no blob without references, no dead extents.
   [[nodiscard]] virtual Result<bool> at_rest() = 0;

@@ -30,8 +30,9 @@ TEST_P(Sizes, GivenAFileOfThisSize_WhenPublished_ThenBytesAndHashAreRight) {
   ASSERT_TRUE(t.check());
 }
 INSTANTIATE_TEST_SUITE_P(Edges, Sizes,
-                         testing::Values(0, 1, 1023, 1024, 1025, 4096, 65535, 65536, 65537, 131072, 131073, (4 << 20) - 1, 4 << 20, (4 << 20) + 1,
-                                         (4 << 20) + 65536, (9 << 20) + 17));
+                         testing::Values(0, 1, 1023, 1024, 1025, 4096, 65535, 65536, 65537, 131072, 131073,
+                                         (4 << 20) - 1, 4 << 20, (4 << 20) + 1, (4 << 20) + 65536,
+                                         (9 << 20) + 17));
 
 TEST(Content, GivenPublishedContent_WhenTheSameBytesArePublished_ThenOneBlobHoldsBoth) {
   TestStore t;
@@ -291,7 +292,8 @@ TEST(Content, GivenReadersAFolderAndAWriter_WhenAllRun_ThenEveryBlockIsAlwaysWho
           ADD_FAILURE() << "read: " << (n ? "short" : n.error().text());
         }
         for (std::size_t b = 0; n && b < 40; ++b)
-          if (out[b * kBlockSize] != out[(b + 1) * kBlockSize - 1] || out[b * kBlockSize] == std::byte{0}) ++torn;
+          if (out[b * kBlockSize] != out[(b + 1) * kBlockSize - 1] || out[b * kBlockSize] == std::byte{0})
+            ++torn;
       }
     });
   threads.emplace_back([&] {
@@ -309,7 +311,9 @@ TEST(Content, GivenReadersAFolderAndAWriter_WhenAllRun_ThenEveryBlockIsAlwaysWho
     const std::size_t n = i % 10 == 0 ? 40 : 1;
     const std::uint64_t at = rng() % (kBlocksInAll - 40) * kBlockSize;
     TestStore::take(c->write(at, Bytes(n * kBlockSize, static_cast<std::byte>(1 + i % 200))));
-    id = TestStore::take(t.publish(*c, id, i % 7 != 0, i % 3 == 0 ? Content::For::publish : Content::For::sync)).id;
+    id = TestStore::take(
+             t.publish(*c, id, i % 7 != 0, i % 3 == 0 ? Content::For::publish : Content::For::sync))
+             .id;
   }
   stop = true;
   for (auto& th : threads) th.join();

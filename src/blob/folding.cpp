@@ -1,7 +1,7 @@
 // Patches become part of their chunks: in place where the blob alone owns the chunk, else as new chunks.
 //
-// A crash or an error anywhere leaves the rows, and folding again gives the same bytes (C22): only blocks that have a
-// patch are overwritten, after the patch is durable.
+// A crash or an error anywhere leaves the rows, and folding again gives the same bytes (C22): only blocks
+// that have a patch are overwritten, after the patch is durable.
 #include <algorithm>
 
 #include "base/log.h"
@@ -9,7 +9,7 @@
 
 namespace indra::blob {
 namespace {
-constexpr std::size_t kSlice = 32;               // chunks folded while the blob is held
+constexpr std::size_t kSlice = 32;  // chunks folded while the blob is held
 constexpr std::uint64_t kCheapHoles = 4 << 20;
 }  // namespace
 
@@ -81,7 +81,8 @@ Result<bool> Store::fold(BlobId id) {
     stored -= old.length;
     for (auto p = it; p != end; ++p)
       if (p->first % kBlocks * kBlockSize >= old.length) stored -= p->second->size();
-    if (old.present() && old.length == logical && (before.alone || static_cast<std::int64_t>(old.birth) == before.owner)) {
+    if (old.present() && old.length == logical &&
+        (before.alone || static_cast<std::int64_t>(old.birth) == before.owner)) {
       INDRA_TRY(options_.faults.at("fold.overwrite"));
       const WriteLock lock{state.rw};
       state.torn.insert(index);
@@ -92,8 +93,10 @@ Result<bool> Store::fold(BlobId id) {
         INDRA_TRY(options_.faults.at("fold.overwritten"));
       }
       const BlobHash whole = root ? BlobHash::of(all) : BlobHash{};
-      if (root) std::memcpy(e.cv.bytes.data(), whole.bytes().data(), 32);
-      else e.cv = chunk_cv(index, all);
+      if (root)
+        std::memcpy(e.cv.bytes.data(), whole.bytes().data(), 32);
+      else
+        e.cv = chunk_cv(index, all);
       e.root = root;
     } else {
       INDRA_LET(e, append(*small_lane_, small_mutex_, index, root, all));
@@ -108,17 +111,22 @@ Result<bool> Store::fold(BlobId id) {
   INDRA_LET(const Draft draft, edit(m, m.size, changes, loader()));
   std::optional<BlobHash> hash;
   if (last) {
-    const PageSink preview{1, [n = std::uint64_t{0}](std::uint64_t, std::uint64_t, ByteView) mutable -> Result<std::uint64_t> { return ++n; }};
+    const PageSink preview{
+        1, [n = std::uint64_t{0}](std::uint64_t, std::uint64_t, ByteView) mutable -> Result<std::uint64_t> {
+          return ++n;
+        }};
     INDRA_LET(const Manifest whole, write_draft(draft, preview));
     if (auto h = hash_manifest(whole, {}, nullptr, kCheapHoles)) hash = *h;
   }
   INDRA_TRY(options_.faults.at("fold.rows"));
   INDRA_LET(Manifest after, writer_.mutate_content([&](Tx& tx) -> Result<Manifest> {
     INDRA_LET(const Standing own, standing(tx, id));
-    INDRA_LET(Manifest result, write_draft(draft, page_sink(tx, &own, static_cast<std::uint64_t>(own.owner))));
+    INDRA_LET(Manifest result,
+              write_draft(draft, page_sink(tx, &own, static_cast<std::uint64_t>(own.owner))));
     INDRA_TRY(let_go(tx, own, draft.dropped));
     INDRA_TRY(refer(tx, appended));
-    for (const Change& c : changes) INDRA_TRY(drop_patches(tx, id, c.index * kBlocks, (c.index + 1) * kBlocks));
+    for (const Change& c : changes)
+      INDRA_TRY(drop_patches(tx, id, c.index * kBlocks, (c.index + 1) * kBlocks));
     std::int64_t twin = 0;
     if (hash) {
       INDRA_LET(const BlobId equal, find_hash(tx, state.bucket, *hash));
@@ -127,10 +135,14 @@ Result<bool> Store::fold(BlobId id) {
     const Bytes data = encode_page(*result.root, hash && m.size <= kChunkSize);
     Statement q{tx, "UPDATE blobs SET stored = ?2, hash = ?3, twin = ?4, data = ?5 WHERE id = ?1"};
     q.bind(1, id).bind(4, twin).bind_blob(5, data);
-    if (stored == m.size) q.bind(2, nullptr);
-    else q.bind(2, static_cast<std::int64_t>(stored));
-    if (hash) q.bind_blob(3, hash->bytes());
-    else q.bind(3, nullptr);
+    if (stored == m.size)
+      q.bind(2, nullptr);
+    else
+      q.bind(2, static_cast<std::int64_t>(stored));
+    if (hash)
+      q.bind_blob(3, hash->bytes());
+    else
+      q.bind(3, nullptr);
     INDRA_TRY(q.run());
     return result;
   }));
@@ -145,7 +157,8 @@ Result<bool> Store::fold(BlobId id) {
     state.stored = stored;
     for (const Change& c : changes) {
       state.torn.erase(c.index);
-      state.patches.erase(state.patches.lower_bound(c.index * kBlocks), state.patches.lower_bound((c.index + 1) * kBlocks));
+      state.patches.erase(state.patches.lower_bound(c.index * kBlocks),
+                          state.patches.lower_bound((c.index + 1) * kBlocks));
     }
     ++state.version;
   }
@@ -175,7 +188,10 @@ Result<BlobHash> Store::hash(BlobId id, bool wait) {
   INDRA_TRY(writer_.mutate([&](Tx& tx) -> Result<void> {
     INDRA_LET(const BlobId equal, find_hash(tx, state.bucket, h));
     return Statement{tx, "UPDATE blobs SET hash = ?2, twin = ?3 WHERE id = ?1"}
-        .bind(1, id).bind_blob(2, h.bytes()).bind(3, std::int64_t{equal && equal != id}).run();
+        .bind(1, id)
+        .bind_blob(2, h.bytes())
+        .bind(3, std::int64_t{equal && equal != id})
+        .run();
   }));
   const WriteLock lock{state.rw};
   state.hash = h;

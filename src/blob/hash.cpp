@@ -39,7 +39,8 @@ void short_leaf(ByteView leaf, std::uint64_t counter, std::byte* out) {
   std::memcpy(out, cv.data(), 32);
 }
 
-/// One level up: pairs become parents, an odd one is carried. `cvs` holds n * 32 bytes, is overwritten; returns the new n.
+/// One level up: pairs become parents, an odd one is carried. `cvs` holds n * 32 bytes, is overwritten;
+/// returns the new n.
 std::size_t level_up(std::byte* cvs, std::size_t n) {
   const std::size_t pairs = n / 2;
   constexpr std::size_t kAtOnce = 64;
@@ -95,9 +96,11 @@ Cv chunk_cv(std::uint64_t index, ByteView chunk) {
   std::array<const std::uint8_t*, kLeaves> inputs;
   for (std::size_t i = 0; i < whole; ++i) inputs[i] = raw(chunk.data() + i * kLeaf);
   if (whole != 0)
-    blake3_hash_many(inputs.data(), whole, kLeaf / BLAKE3_BLOCK_LEN, IV, counter, true, 0, CHUNK_START, CHUNK_END, raw(cvs.data()));
+    blake3_hash_many(inputs.data(), whole, kLeaf / BLAKE3_BLOCK_LEN, IV, counter, true, 0, CHUNK_START,
+                     CHUNK_END, raw(cvs.data()));
   std::size_t n = whole;
-  if (chunk.size() % kLeaf != 0) short_leaf(chunk.subspan(whole * kLeaf), counter + whole, cvs.data() + 32 * n++);
+  if (chunk.size() % kLeaf != 0)
+    short_leaf(chunk.subspan(whole * kLeaf), counter + whole, cvs.data() + 32 * n++);
   reduce(cvs.data(), n, 1);
   Cv cv;
   std::copy_n(cvs.begin(), 32, cv.bytes.begin());

@@ -1,8 +1,9 @@
 // BLAKE3 as a tree: whole hashes, chaining values of aligned 64 KiB chunks, and how they join.
 //
-// Shapes:   a chunk is 64 KiB, the last of a blob 1..64 KiB; chunk i starts at i * 64 KiB. A chaining value (CV)
-//           depends on the bytes and on i, and is never a root: a blob of at most 64 KiB has only its BlobHash.
-//           A page is 64 chunks (4 MiB); a page of pages 256 MiB, and so on by 64.
+// Shapes:   a chunk is 64 KiB, the last of a blob 1..64 KiB; chunk i starts at i * 64 KiB. A chaining value
+// (CV)
+//           depends on the bytes and on i, and is never a root: a blob of at most 64 KiB has only its
+//           BlobHash. A page is 64 chunks (4 MiB); a page of pages 256 MiB, and so on by 64.
 // Threads:  pure functions.
 // Source:   docs/design/content.md (C1..C5); the BLAKE3 paper, section 2.4 on the tree.
 #pragma once

@@ -64,7 +64,8 @@ Bytes encode_page(const Page& page, bool omit_cv) {
       p += 32;
     }
     store_le(p, e.where);
-    store_le(p + 8, (e.birth & kBirthMask) | static_cast<std::uint64_t>(e.length - 1) << 40 | (e.root ? 1ull << 63 : 0));
+    store_le(p + 8, (e.birth & kBirthMask) | static_cast<std::uint64_t>(e.length - 1) << 40 |
+                        (e.root ? 1ull << 63 : 0));
     p += 16;
   }
   return out;
@@ -123,7 +124,8 @@ Result<Entry> find_chunk(const Manifest& m, std::uint64_t index, const PageLoade
 
 namespace {
 using Seen = std::function<Result<bool>(std::uint64_t, const Entry&)>;
-Result<bool> each_below(const Page& page, int height, std::uint64_t base, std::uint64_t first, const PageLoader& load, const Seen& see) {
+Result<bool> each_below(const Page& page, int height, std::uint64_t base, std::uint64_t first,
+                        const PageLoader& load, const Seen& see) {
   const std::uint64_t span = span_of(height);
   for (std::size_t i = 0; i < page.entries.size(); ++i) {
     const std::uint64_t at = base + i * span;
@@ -140,7 +142,8 @@ Result<bool> each_below(const Page& page, int height, std::uint64_t base, std::u
   return true;
 }
 
-Result<void> walk_below(const Page& page, int height, const PageLoader& load, const std::function<bool(std::uint64_t)>& on_page,
+Result<void> walk_below(const Page& page, int height, const PageLoader& load,
+                        const std::function<bool(std::uint64_t)>& on_page,
                         const std::function<void(const Entry&)>& chunk) {
   for (std::size_t i = 0; i < page.entries.size(); ++i) {
     if (!page.entries[i].present()) continue;
@@ -167,7 +170,8 @@ Result<void> walk(const Manifest& m, const PageLoader& load, const std::function
   return walk_below(*m.root, m.height(), load, page, chunk);
 }
 
-// Editing -----------------------------------------------------------------------------------------------------
+// Editing
+// -----------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -192,11 +196,13 @@ class Editor {
     return drop_below(*below, height - 1);
   }
 
-  Result<std::unique_ptr<Draft::Node>> node(const Page& page, int height, std::uint64_t base, std::span<const Change> changes) {
+  Result<std::unique_ptr<Draft::Node>> node(const Page& page, int height, std::uint64_t base,
+                                            std::span<const Change> changes) {
     auto out = std::make_unique<Draft::Node>();
     out->entries = page.entries;
     const std::uint64_t span = span_of(height);
-    const std::uint64_t keep = end_ > base ? std::min<std::uint64_t>(kFanout, (end_ - base + span - 1) / span) : 0;
+    const std::uint64_t keep =
+        end_ > base ? std::min<std::uint64_t>(kFanout, (end_ - base + span - 1) / span) : 0;
     for (std::size_t i = keep; i < out->entries.size(); ++i)
       if (out->entries[i].present()) INDRA_TRY(drop(page, i, height));
     if (out->entries.size() > keep) out->entries.resize(keep);
@@ -223,11 +229,14 @@ class Editor {
     out.entries[i] = e;
     if (same) out.entries[i].birth = birth;
     // A chunk shared from elsewhere brings its birth along: it is nobody's own.
-    if (e.present() && !same && e.birth == 0) out.fresh |= 1ull << i;
-    else out.fresh &= ~(1ull << i);
+    if (e.present() && !same && e.birth == 0)
+      out.fresh |= 1ull << i;
+    else
+      out.fresh &= ~(1ull << i);
   }
 
-  Result<void> put_pages(Draft::Node& out, const Page& page, int height, std::uint64_t base, std::span<const Change> changes) {
+  Result<void> put_pages(Draft::Node& out, const Page& page, int height, std::uint64_t base,
+                         std::span<const Change> changes) {
     const std::uint64_t span = span_of(height);
     static const Page empty;
     for (std::size_t i = 0; i < kFanout; ++i) {
@@ -247,7 +256,8 @@ class Editor {
       }
       const std::size_t dropped = draft_.dropped.size() + draft_.dropped_pages.size();
       INDRA_LET(auto kid, node(below ? *below : empty, height - 1, from, mine));
-      const bool same = mine.empty() && !unsaved && dropped == draft_.dropped.size() + draft_.dropped_pages.size();
+      const bool same =
+          mine.empty() && !unsaved && dropped == draft_.dropped.size() + draft_.dropped_pages.size();
       if (same) continue;
       if (kid->entries.empty()) {
         if (old.where != 0) draft_.dropped_pages.emplace_back(old.where, old.birth);
@@ -303,7 +313,8 @@ Result<PagePtr> write_node(const Draft::Node& n, int height, const PageSink& sin
 
 }  // namespace
 
-Result<Draft> edit(const Manifest& base, std::uint64_t size, std::span<const Change> changes, const PageLoader& load) {
+Result<Draft> edit(const Manifest& base, std::uint64_t size, std::span<const Change> changes,
+                   const PageLoader& load) {
   Draft draft;
   draft.size = size;
   Editor editor{draft, load};
@@ -317,7 +328,8 @@ Result<Draft> edit(const Manifest& base, std::uint64_t size, std::span<const Cha
       root = std::make_shared<Page>();
     } else {
       INDRA_LET(PagePtr below, load_child(*root, 0, load));
-      if (root->entries[0].where != 0) draft.dropped_pages.emplace_back(root->entries[0].where, root->entries[0].birth);
+      if (root->entries[0].where != 0)
+        draft.dropped_pages.emplace_back(root->entries[0].where, root->entries[0].birth);
       root = std::move(below);
     }
     --height;

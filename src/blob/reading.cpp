@@ -6,7 +6,8 @@
 namespace indra::blob {
 namespace {
 
-/// CV of `n` = 64^(height-1) chunks of zeros from chunk `first` on. Remembered: they depend on the place (C4).
+/// CV of `n` = 64^(height-1) chunks of zeros from chunk `first` on. Remembered: they depend on the place
+/// (C4).
 Cv zero_cv(int height, std::uint64_t first) {
   if (height == 1) return zero_chunk_cv(first);
   static Mutex mutex;
@@ -24,9 +25,11 @@ Cv zero_cv(int height, std::uint64_t first) {
 }
 
 void lay_over(const Patches& patches, std::uint64_t at, MutableBytes out) {
-  for (auto it = patches.lower_bound(at / kBlockSize); it != patches.end() && it->first * kBlockSize < at + out.size(); ++it) {
+  for (auto it = patches.lower_bound(at / kBlockSize);
+       it != patches.end() && it->first * kBlockSize < at + out.size(); ++it) {
     const std::uint64_t from = it->first * kBlockSize;
-    const std::uint64_t lo = std::max(from, at), hi = std::min<std::uint64_t>(from + kBlockSize, at + out.size());
+    const std::uint64_t lo = std::max(from, at),
+                        hi = std::min<std::uint64_t>(from + kBlockSize, at + out.size());
     const Bytes& b = *it->second;
     for (std::uint64_t p = lo; p < hi;) {  // a short block ends in zeros
       const std::uint64_t have = p - from < b.size() ? std::min<std::uint64_t>(hi, from + b.size()) - p : 0;
@@ -63,7 +66,8 @@ PageLoader Store::loader() {
   };
 }
 
-Result<void> Store::read_entry(const Entry& e, std::uint64_t index, std::uint32_t at, MutableBytes out, bool void_cv) {
+Result<void> Store::read_entry(const Entry& e, std::uint64_t index, std::uint32_t at, MutableBytes out,
+                               bool void_cv) {
   const std::size_t n = at < e.length ? std::min<std::size_t>(out.size(), e.length - at) : 0;
   if (n < out.size()) std::memset(out.data() + n, 0, out.size() - n);
   if (n == 0) return {};
@@ -74,10 +78,14 @@ Result<void> Store::read_entry(const Entry& e, std::uint64_t index, std::uint32_
   static std::atomic<unsigned> sample{0};
   const auto verify = [&](ByteView b) -> Result<void> {
     if (void_cv || options_.verify == Options::Verify::never) return {};
-    if (options_.verify == Options::Verify::sample && sample.fetch_add(1, std::memory_order_relaxed) % 16 != 0) return {};
-    const bool good = e.root ? std::ranges::equal(BlobHash::of(b).bytes(), e.cv.bytes) : chunk_cv(index, b) == e.cv;
+    if (options_.verify == Options::Verify::sample &&
+        sample.fetch_add(1, std::memory_order_relaxed) % 16 != 0)
+      return {};
+    const bool good =
+        e.root ? std::ranges::equal(BlobHash::of(b).bytes(), e.cv.bytes) : chunk_cv(index, b) == e.cv;
     if (good) return {};
-    return fail(Errc::corrupt, "chunk " + std::to_string(index) + " at " + std::to_string(e.segment()) + ":" + std::to_string(e.offset()));
+    return fail(Errc::corrupt, "chunk " + std::to_string(index) + " at " + std::to_string(e.segment()) + ":" +
+                                   std::to_string(e.offset()));
   };
   if (at == 0 && n == e.length) {
     INDRA_TRY(bytes_->read(e.where, out.first(n)));
@@ -105,7 +113,9 @@ Result<void> Store::read_blob(BlobState& s, std::uint64_t at, MutableBytes out) 
         const ReadLock lock{s.rw};
         if (s.is_inline) {
           std::memset(piece.data(), 0, n);
-          if (at < s.inline_data.size()) std::memcpy(piece.data(), s.inline_data.data() + at, std::min<std::size_t>(n, s.inline_data.size() - at));
+          if (at < s.inline_data.size())
+            std::memcpy(piece.data(), s.inline_data.data() + at,
+                        std::min<std::size_t>(n, s.inline_data.size() - at));
           break;
         }
         m = s.m;
@@ -128,7 +138,8 @@ Result<void> Store::read_blob(BlobState& s, std::uint64_t at, MutableBytes out) 
   return {};
 }
 
-Result<BlobHash> Store::hash_manifest(const Manifest& m, const Patches& patches, BlobState* state, std::uint64_t hole_limit) {
+Result<BlobHash> Store::hash_manifest(const Manifest& m, const Patches& patches, BlobState* state,
+                                      std::uint64_t hole_limit) {
   const PageLoader load = loader();
   std::uint64_t holes = 0;
   const auto content = [&](std::uint64_t index, const Entry& e, MutableBytes out) -> Result<void> {
@@ -145,7 +156,8 @@ Result<BlobHash> Store::hash_manifest(const Manifest& m, const Patches& patches,
     INDRA_TRY(content(0, e, all));
     return BlobHash::of(all);
   }
-  const std::function<Result<std::vector<Cv>>(const Page*, int, std::uint64_t)> below = [&](const Page* page, int height, std::uint64_t first) -> Result<std::vector<Cv>> {
+  const std::function<Result<std::vector<Cv>>(const Page*, int, std::uint64_t)> below =
+      [&](const Page* page, int height, std::uint64_t first) -> Result<std::vector<Cv>> {
     const std::uint64_t span = span_of(height), end = chunks_in(m.size);
     std::vector<Cv> cvs;
     for (std::size_t i = 0; i < kFanout && first + i * span < end; ++i) {

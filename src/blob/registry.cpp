@@ -139,8 +139,10 @@ Result<void> Store::load(BlobState& state) {
       INDRA_LET(const bool more, p.step());
       if (!more) break;
       const ByteView d = p.blob_at(2);
-      if (p.int64_at(1) != load_le<std::int64_t>(BlobHash::of(d).bytes().data())) return fail(Errc::corrupt, "patch");
-      r.patches[static_cast<std::uint64_t>(p.int64_at(0))] = std::make_shared<const Bytes>(d.begin(), d.end());
+      if (p.int64_at(1) != load_le<std::int64_t>(BlobHash::of(d).bytes().data()))
+        return fail(Errc::corrupt, "patch");
+      r.patches[static_cast<std::uint64_t>(p.int64_at(0))] =
+          std::make_shared<const Bytes>(d.begin(), d.end());
     }
     return r;
   }));

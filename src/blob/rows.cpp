@@ -17,9 +17,10 @@ Result<Standing> Store::standing(Tx& tx, BlobId id) {
   s.refs = q.int64_at(0);
   s.family = q.int64_at(1);
   s.owner = q.int64_at(2);
-  Statement others{tx, "SELECT EXISTS(SELECT 1 FROM blobs WHERE family = ?1 AND id <> ?2)"
-                       " OR EXISTS(SELECT 1 FROM blobs WHERE id = ?1 AND id <> ?2 AND family IS NULL)"
-                       " OR EXISTS(SELECT 1 FROM loose WHERE family = ?1)"};
+  Statement others{tx,
+                   "SELECT EXISTS(SELECT 1 FROM blobs WHERE family = ?1 AND id <> ?2)"
+                   " OR EXISTS(SELECT 1 FROM blobs WHERE id = ?1 AND id <> ?2 AND family IS NULL)"
+                   " OR EXISTS(SELECT 1 FROM loose WHERE family = ?1)"};
   others.bind(1, s.family).bind(2, id);
   INDRA_TRY(others.step());
   s.alone = others.int64_at(0) == 0;
@@ -29,13 +30,20 @@ Result<Standing> Store::standing(Tx& tx, BlobId id) {
 Result<void> Store::kill(Tx& tx, const std::vector<Extent>& dead) {
   std::map<std::uint32_t, std::int64_t> lost;
   for (const Extent& e : dead) {
-    INDRA_TRY(Statement(tx, "INSERT INTO dead_extents(segment, offset, length) VALUES(?1, ?2, ?3) "
-                            "ON CONFLICT(segment, offset) DO UPDATE SET length = max(length, ?3)")
-                  .bind(1, static_cast<std::int64_t>(e.segment)).bind(2, static_cast<std::int64_t>(e.offset)).bind(3, static_cast<std::int64_t>(e.length)).run());
+    INDRA_TRY(Statement(tx,
+                        "INSERT INTO dead_extents(segment, offset, length) VALUES(?1, ?2, ?3) "
+                        "ON CONFLICT(segment, offset) DO UPDATE SET length = max(length, ?3)")
+                  .bind(1, static_cast<std::int64_t>(e.segment))
+                  .bind(2, static_cast<std::int64_t>(e.offset))
+                  .bind(3, static_cast<std::int64_t>(e.length))
+                  .run());
     if (e.segment != kInDatabase) lost[e.segment] += e.length;
   }
   for (const auto& [segment, n] : lost)
-    INDRA_TRY(Statement(tx, "UPDATE segments SET live = live - ?2 WHERE id = ?1").bind(1, static_cast<std::int64_t>(segment)).bind(2, n).run());
+    INDRA_TRY(Statement(tx, "UPDATE segments SET live = live - ?2 WHERE id = ?1")
+                  .bind(1, static_cast<std::int64_t>(segment))
+                  .bind(2, n)
+                  .run());
   return {};
 }
 
@@ -44,27 +52,39 @@ Result<void> Store::let_go(Tx& tx, const Standing& s, std::span<const Entry> ent
   for (const Entry& e : entries) {
     const std::uint32_t units = space_of(e);
     if (s.alone || as_int(e.birth) == s.owner) {
-      if (!dead.empty() && dead.back().segment == e.segment() && dead.back().offset + dead.back().length == e.offset() && dead.back().length < (1u << 30))
+      if (!dead.empty() && dead.back().segment == e.segment() &&
+          dead.back().offset + dead.back().length == e.offset() && dead.back().length < (1u << 30))
         dead.back().length += units;
       else
         dead.push_back({e.segment(), e.offset(), units});
     } else {
       ++family_changes;
-      INDRA_TRY(Statement(tx, "INSERT OR IGNORE INTO loose(family, segment, place, length) VALUES(?1, ?2, ?3, ?4)")
-                    .bind(1, s.family).bind(2, static_cast<std::int64_t>(e.segment())).bind(3, static_cast<std::int64_t>(e.offset())).bind(4, static_cast<std::int64_t>(units)).run());
+      INDRA_TRY(
+          Statement(tx, "INSERT OR IGNORE INTO loose(family, segment, place, length) VALUES(?1, ?2, ?3, ?4)")
+              .bind(1, s.family)
+              .bind(2, static_cast<std::int64_t>(e.segment()))
+              .bind(3, static_cast<std::int64_t>(e.offset()))
+              .bind(4, static_cast<std::int64_t>(units))
+              .run());
     }
   }
   return kill(tx, dead);
 }
 
 Result<void> Store::let_go_page(Tx& tx, const Standing& s, std::uint64_t id, std::uint64_t birth) {
-  if (s.alone || as_int(birth) == s.owner) return Statement{tx, "DELETE FROM pages WHERE id = ?1"}.bind(1, as_int(id)).run();
+  if (s.alone || as_int(birth) == s.owner)
+    return Statement{tx, "DELETE FROM pages WHERE id = ?1"}.bind(1, as_int(id)).run();
   ++family_changes;
-  return Statement{tx, "INSERT OR IGNORE INTO loose(family, segment, place, length) VALUES(?1, 0, ?2, 0)"}.bind(1, s.family).bind(2, as_int(id)).run();
+  return Statement{tx, "INSERT OR IGNORE INTO loose(family, segment, place, length) VALUES(?1, 0, ?2, 0)"}
+      .bind(1, s.family)
+      .bind(2, as_int(id))
+      .run();
 }
 
 Result<void> Store::refer(Tx& tx, std::span<const Entry> entries) {
-  struct Seg { std::int64_t end = 0, live = 0; };
+  struct Seg {
+    std::int64_t end = 0, live = 0;
+  };
   std::map<std::uint32_t, Seg> segs;
   for (const Entry& e : entries) {
     if (e.segment() == kInDatabase) continue;
@@ -73,38 +93,62 @@ Result<void> Store::refer(Tx& tx, std::span<const Entry> entries) {
     s.live += space_of(e);
   }
   for (const auto& [id, s] : segs)
-    INDRA_TRY(Statement(tx, "INSERT INTO segments(id, end, live) VALUES(?1, ?2, ?3) "
-                            "ON CONFLICT(id) DO UPDATE SET end = max(end, ?2), live = live + ?3")
-                  .bind(1, static_cast<std::int64_t>(id)).bind(2, s.end).bind(3, s.live).run());
+    INDRA_TRY(Statement(tx,
+                        "INSERT INTO segments(id, end, live) VALUES(?1, ?2, ?3) "
+                        "ON CONFLICT(id) DO UPDATE SET end = max(end, ?2), live = live + ?3")
+                  .bind(1, static_cast<std::int64_t>(id))
+                  .bind(2, s.end)
+                  .bind(3, s.live)
+                  .run());
   return {};
 }
 
 PageSink Store::page_sink(Tx& tx, const Standing* own, std::uint64_t owner) {
-  return {owner, [this, &tx, own](std::uint64_t old_id, std::uint64_t birth, ByteView data) -> Result<std::uint64_t> {
-            if (own != nullptr && old_id != 0 && (own->alone || as_int(birth) == own->owner)) {
-              INDRA_TRY(Statement(tx, "UPDATE pages SET data = ?2 WHERE id = ?1").bind(1, as_int(old_id)).bind_blob(2, data).run());
-              return old_id;
-            }
-            const std::uint64_t id = next_id();
-            INDRA_TRY(Statement(tx, "INSERT INTO pages(id, data) VALUES(?1, ?2)").bind(1, as_int(id)).bind_blob(2, data).run());
-            if (own != nullptr && old_id != 0) INDRA_TRY(let_go_page(tx, *own, old_id, birth));
-            return id;
-          }};
+  return {
+      owner,
+      [this, &tx, own](std::uint64_t old_id, std::uint64_t birth, ByteView data) -> Result<std::uint64_t> {
+        if (own != nullptr && old_id != 0 && (own->alone || as_int(birth) == own->owner)) {
+          INDRA_TRY(Statement(tx, "UPDATE pages SET data = ?2 WHERE id = ?1")
+                        .bind(1, as_int(old_id))
+                        .bind_blob(2, data)
+                        .run());
+          return old_id;
+        }
+        const std::uint64_t id = next_id();
+        INDRA_TRY(Statement(tx, "INSERT INTO pages(id, data) VALUES(?1, ?2)")
+                      .bind(1, as_int(id))
+                      .bind_blob(2, data)
+                      .run());
+        if (own != nullptr && old_id != 0) INDRA_TRY(let_go_page(tx, *own, old_id, birth));
+        return id;
+      }};
 }
 
 Result<void> Store::put_patch(Tx& tx, BlobId blob, std::uint64_t block, ByteView data) {
   return Statement{tx, "INSERT OR REPLACE INTO patches(blob, block, seal, data) VALUES(?1, ?2, ?3, ?4)"}
-      .bind(1, blob).bind(2, as_int(block)).bind(3, load_le<std::int64_t>(BlobHash::of(data).bytes().data())).bind_blob(4, data).run();
+      .bind(1, blob)
+      .bind(2, as_int(block))
+      .bind(3, load_le<std::int64_t>(BlobHash::of(data).bytes().data()))
+      .bind_blob(4, data)
+      .run();
 }
 Result<void> Store::drop_patches(Tx& tx, BlobId blob, std::uint64_t from, std::uint64_t to) {
-  return Statement{tx, "DELETE FROM patches WHERE blob = ?1 AND block >= ?2 AND block < ?3"}.bind(1, blob).bind(2, as_int(from)).bind(3, as_int(to)).run();
+  return Statement{tx, "DELETE FROM patches WHERE blob = ?1 AND block >= ?2 AND block < ?3"}
+      .bind(1, blob)
+      .bind(2, as_int(from))
+      .bind(3, as_int(to))
+      .run();
 }
 
 Result<void> Store::merge_families(Tx& tx, std::int64_t from, std::int64_t into) {
   ++family_changes;
   if (from == into) return {};
-  INDRA_TRY(Statement(tx, "UPDATE blobs SET family = ?2 WHERE family = ?1").bind(1, from).bind(2, into).run());
-  INDRA_TRY(Statement(tx, "UPDATE blobs SET family = ?2 WHERE id = ?1 AND family IS NULL").bind(1, from).bind(2, into).run());
+  INDRA_TRY(
+      Statement(tx, "UPDATE blobs SET family = ?2 WHERE family = ?1").bind(1, from).bind(2, into).run());
+  INDRA_TRY(Statement(tx, "UPDATE blobs SET family = ?2 WHERE id = ?1 AND family IS NULL")
+                .bind(1, from)
+                .bind(2, into)
+                .run());
   return Statement{tx, "UPDATE loose SET family = ?2 WHERE family = ?1"}.bind(1, from).bind(2, into).run();
 }
 

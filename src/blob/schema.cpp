@@ -20,7 +20,7 @@ CREATE TABLE blobs(
   hash    BLOB,                       -- BLAKE3-256, 32 bytes; NULL: not known yet
   twin    INTEGER NOT NULL DEFAULT 0, -- 1: another blob of the bucket has this hash; its bytes were not compared
   form    INTEGER NOT NULL,           -- 0: `data` is the content; 1: `data` is the root page of its manifest
-  data    BLOB NOT NULL
+  data    BLOB NOT NULL               -- see form
 );
 CREATE UNIQUE INDEX blobs_by_hash ON blobs(bucket, hash) WHERE hash IS NOT NULL AND twin = 0;
 CREATE INDEX blobs_by_family ON blobs(family) WHERE family IS NOT NULL;
@@ -29,7 +29,7 @@ CREATE INDEX blobs_unreferenced ON blobs(id) WHERE refs = 0;
 -- Manifest pages below the root: 64 entries each (docs/formats/manifest-v1.md).
 CREATE TABLE pages(
   id    INTEGER PRIMARY KEY,
-  data  BLOB NOT NULL
+  data  BLOB NOT NULL                 -- encoded entries
 );
 
 -- 4 KiB blocks of a blob, newer than the chunk under them, until they are folded into it (C20).
@@ -51,8 +51,8 @@ CREATE TABLE segments(
 -- Runs of segment bytes that no blob refers to any more: punched after the next barrier (C30).
 CREATE TABLE dead_extents(
   segment INTEGER NOT NULL,
-  offset  INTEGER NOT NULL,
-  length  INTEGER NOT NULL,
+  offset  INTEGER NOT NULL,           -- bytes from the segment's start
+  length  INTEGER NOT NULL,           -- bytes
   PRIMARY KEY(segment, offset)
 ) WITHOUT ROWID;
 
@@ -61,14 +61,14 @@ CREATE TABLE loose(
   family  INTEGER NOT NULL,
   segment INTEGER NOT NULL,           -- 0: `place` is a page
   place   INTEGER NOT NULL,           -- offset in the segment, or id of the page
-  length  INTEGER NOT NULL,
+  length  INTEGER NOT NULL,           -- bytes
   PRIMARY KEY(family, segment, place)
 ) WITHOUT ROWID;
 
 -- Chunk bytes of a vault in a single file: instead of segments.
 CREATE TABLE chunks(
   id    INTEGER PRIMARY KEY,
-  data  BLOB NOT NULL
+  data  BLOB NOT NULL                 -- the chunk's bytes
 );
 
 -- What is stored.

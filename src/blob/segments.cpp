@@ -1,3 +1,5 @@
+// Long because buffers, places and files of the segments share one lock order, which is easier seen in one
+// file.
 #include "blob/segments.h"
 
 #include <algorithm>
@@ -69,8 +71,14 @@ struct Run;
 /// Bytes below `size` never change, so readers need no lock for them.
 struct Buffer {
   Buffer(std::shared_ptr<Segment> s, std::uint64_t from, std::size_t room, std::weak_ptr<Run> r)
-      : segment{std::move(s)}, start{from}, capacity{room}, run{std::move(r)}, bytes{std::make_unique_for_overwrite<std::byte[]>(room)} {}
-  [[nodiscard]] bool holds(std::uint64_t from, std::size_t n) const { return from >= start && from + n <= start + size.load(std::memory_order_acquire); }
+      : segment{std::move(s)},
+        start{from},
+        capacity{room},
+        run{std::move(r)},
+        bytes{std::make_unique_for_overwrite<std::byte[]>(room)} {}
+  [[nodiscard]] bool holds(std::uint64_t from, std::size_t n) const {
+    return from >= start && from + n <= start + size.load(std::memory_order_acquire);
+  }
 
   const std::shared_ptr<Segment> segment;
   const std::uint64_t start;
@@ -84,16 +92,17 @@ struct Buffer {
 using BufferPtr = std::shared_ptr<Buffer>;
 
 struct Segment {
-  Segment(std::uint32_t i, std::string p, Kind k, std::uint64_t e) : id{i}, path{std::move(p)}, kind{k}, end{e} {}
+  Segment(std::uint32_t i, std::string p, Kind k, std::uint64_t e)
+      : id{i}, path{std::move(p)}, kind{k}, end{e} {}
   const std::uint32_t id;
   const std::string path;
   const Kind kind;
-  std::atomic<std::uint64_t> end;            // of what was appended
-  std::atomic<bool> unsynced{false};         // written since the last fdatasync began
-  std::atomic<bool> fresh{false};            // its name is not durable yet
+  std::atomic<std::uint64_t> end;     // of what was appended
+  std::atomic<bool> unsynced{false};  // written since the last fdatasync began
+  std::atomic<bool> fresh{false};     // its name is not durable yet
   std::atomic<bool> removed{false};
-  std::atomic<std::uint64_t> used_at{0};     // which file is closed first
-  std::atomic<std::int64_t> allocated{-1};   // -1: ask
+  std::atomic<std::uint64_t> used_at{0};    // which file is closed first
+  std::atomic<std::int64_t> allocated{-1};  // -1: ask
 
   SharedMutex mutex;
   std::map<std::uint64_t, BufferPtr> pending INDRA_GUARDED_BY(mutex);  // by start; not in the file yet
@@ -107,7 +116,8 @@ struct Segment {
 };
 using SegmentPtr = std::shared_ptr<Segment>;
 
-/// The place where a stream appends. Outlives the stream: the next one goes on in its buffer and its reservation.
+/// The place where a stream appends. Outlives the stream: the next one goes on in its buffer and its
+/// reservation.
 struct Run {
   explicit Run(Kind k) : kind{k} {}
   const Kind kind;
@@ -126,11 +136,12 @@ class Segments::Stream {
   RunPtr run;
 };
 
-// Lock order: a Run's mutex, then any one of the others; Buffer::writing before Segment::mutex. No input or output
-// under any lock but Buffer::writing and `creating`.
+// Lock order: a Run's mutex, then any one of the others; Buffer::writing before Segment::mutex. No input or
+// output under any lock but Buffer::writing and `creating`.
 struct Segments::Impl {
   Impl(Disk& d, std::string where, Options o) : disk{d}, dir{std::move(where)}, options{std::move(o)} {
-    options.segment_size = std::clamp<std::uint64_t>(round_down(options.segment_size), kHeader + 2 * kMaxExtent, kMaxSegment);
+    options.segment_size =
+        std::clamp<std::uint64_t>(round_down(options.segment_size), kHeader + 2 * kMaxExtent, kMaxSegment);
     options.buffer = std::max(options.buffer, kMaxExtent);
     options.reservation = std::max(round_up(options.reservation), std::uint64_t{kMaxExtent});
   }
@@ -151,7 +162,10 @@ struct Segments::Impl {
   mutable SharedMutex table_mutex;
   std::map<std::uint32_t, SegmentPtr> table INDRA_GUARDED_BY(table_mutex);
 
-  struct Spare { SegmentPtr segment; std::uint64_t from, to; };
+  struct Spare {
+    SegmentPtr segment;
+    std::uint64_t from, to;
+  };
   Mutex places;
   std::array<SegmentPtr, 2> current INDRA_GUARDED_BY(places);
   std::array<std::vector<Spare>, 2> spares INDRA_GUARDED_BY(places);
@@ -167,7 +181,7 @@ struct Segments::Impl {
 
   Mutex sealed_mutex;
   std::unordered_set<BufferPtr> sealed INDRA_GUARDED_BY(sealed_mutex);  // complete, to be written
-  std::atomic<bool> stuck{false};                                       // a write failed; its buffer is still there
+  std::atomic<bool> stuck{false};  // a write failed; its buffer is still there
 
   mutable Mutex files_mutex;
   mutable std::vector<SegmentPtr> open_files INDRA_GUARDED_BY(files_mutex);
@@ -188,7 +202,8 @@ struct Segments::Impl {
   Result<SegmentPtr> find(std::uint32_t id) const {
     const ReadLock lock{table_mutex};
     const auto it = table.find(id);
-    if (it == table.end()) return fail(make_error_code(Errc::corrupt), "segment " + dir + "/" + name_of(id) + " is not there");
+    if (it == table.end())
+      return fail(make_error_code(Errc::corrupt), "segment " + dir + "/" + name_of(id) + " is not there");
     return it->second;
   }
 
@@ -216,7 +231,9 @@ struct Segments::Impl {
     while (open_files.size() > kOpenFiles) {
       auto oldest = open_files.end();
       for (auto it = open_files.begin(); it != open_files.end(); ++it)
-        if (*it != s && !(*it)->unsynced && (oldest == open_files.end() || (*it)->used_at < (*oldest)->used_at)) oldest = it;
+        if (*it != s && !(*it)->unsynced &&
+            (oldest == open_files.end() || (*it)->used_at < (*oldest)->used_at))
+          oldest = it;
       if (oldest == open_files.end()) return;
       close_file(**oldest);
       open_files.erase(oldest);
@@ -241,14 +258,17 @@ struct Segments::Impl {
   // ---- places
 
   /// How much to reserve at once: less when very many write at the same time.
-  std::uint64_t reservation() const { return std::max<std::uint64_t>(kMaxExtent, round_down(options.reservation / (1 + run_count / 32))); }
+  std::uint64_t reservation() const {
+    return std::max<std::uint64_t>(kMaxExtent, round_down(options.reservation / (1 + run_count / 32)));
+  }
 
   /// Makes room for `n` bytes in the run. False: a new segment is needed.
   bool make_room(Run& r, std::size_t n) INDRA_REQUIRES(r.mutex) INDRA_EXCLUDES(places) {
     const MutexLock lock{places};
     const std::uint64_t want = reservation();
     const std::uint64_t from = r.kind == Kind::aligned ? round_up(r.next) : r.next;
-    if (r.segment && r.segment->reserved == r.end && from + n <= options.segment_size) {  // nobody is behind: grow
+    if (r.segment && r.segment->reserved == r.end &&
+        from + n <= options.segment_size) {  // nobody is behind: grow
       r.end = std::min(std::max(r.end + want, round_up(from + n)), options.segment_size);
       r.segment->reserved = r.end;
       return true;
@@ -268,7 +288,8 @@ struct Segments::Impl {
     // A file that turns out long goes on in a run of its own, a new one begins in what others left over.
     if (!r.segment && take_spare()) return true;
     if (cur && cur->reserved + round_up(n) <= options.segment_size) {
-      const std::uint64_t begin = cur->reserved, end = std::min(begin + std::max(want, round_up(n)), options.segment_size);
+      const std::uint64_t begin = cur->reserved,
+                          end = std::min(begin + std::max(want, round_up(n)), options.segment_size);
       cur->reserved = end;
       move_run(r, cur, begin, end);
       return true;
@@ -276,7 +297,8 @@ struct Segments::Impl {
     cur.reset();
     return take_spare();
   }
-  void move_run(Run& r, const SegmentPtr& s, std::uint64_t from, std::uint64_t to) INDRA_REQUIRES(r.mutex, places) {
+  void move_run(Run& r, const SegmentPtr& s, std::uint64_t from, std::uint64_t to)
+      INDRA_REQUIRES(r.mutex, places) {
     give_back(r);
     ++s->runs;
     r.segment = s;
@@ -456,7 +478,8 @@ struct Segments::Impl {
   /// Which whole blocks may go, of the dead bytes [from, to).
   std::pair<std::uint64_t, std::uint64_t> blocks(Segment& s, std::uint64_t from, std::uint64_t to) const {
     from = std::max(from, kHeader);
-    if (s.kind == Kind::aligned) return {round_up(from), round_up(to)};  // the padding belongs to the extent before it
+    if (s.kind == Kind::aligned)
+      return {round_up(from), round_up(to)};  // the padding belongs to the extent before it
     const WriteLock lock{s.mutex};
     auto it = s.edges.lower_bound(from);
     if (it != s.edges.begin() && std::prev(it)->second >= from) --it;
@@ -478,7 +501,8 @@ struct Segments::Impl {
   Result<void> punch(const SegmentPtr& s, std::uint64_t from, std::uint64_t to) {
     const auto [lo, hi] = blocks(*s, from, to);
     if (hi <= lo) return {};
-    // Else the buffer would come after it. On a full disk it cannot be written: giving space back goes on all the same.
+    // Else the buffer would come after it. On a full disk it cannot be written: giving space back goes on all
+    // the same.
     if (auto r = settle(s, lo, hi); !r) log::debug("{}", r.error().text());
     INDRA_TRY(options.faults.at("segment.punch"));
     const auto f = file(s);
@@ -488,7 +512,10 @@ struct Segments::Impl {
     s->allocated = -1;
     if (!r) {
       if (r.error().code != std::errc::operation_not_supported) return r;
-      if (!told_no_punch.exchange(true)) log::warn("{}: the file system cannot free parts of a file; space comes back with whole segments only", dir);
+      if (!told_no_punch.exchange(true))
+        log::warn(
+            "{}: the file system cannot free parts of a file; space comes back with whole segments only",
+            dir);
     }
     return {};
   }
@@ -497,7 +524,9 @@ struct Segments::Impl {
 Segments::Segments(std::unique_ptr<Impl> impl) : impl_{std::move(impl)} {}
 Segments::~Segments() = default;
 
-Result<std::unique_ptr<Segments>> Segments::open(Disk& disk, std::string dir, std::map<std::uint32_t, std::uint64_t> ends, Options options) {
+Result<std::unique_ptr<Segments>> Segments::open(Disk& disk, std::string dir,
+                                                 std::map<std::uint32_t, std::uint64_t> ends,
+                                                 Options options) {
   auto impl = std::make_unique<Impl>(disk, std::move(dir), std::move(options));
   Impl& m = *impl;
   INDRA_TRY(disk.make_dir(m.dir));
@@ -525,21 +554,29 @@ Result<std::unique_ptr<Segments>> Segments::open(Disk& disk, std::string dir, st
     if (!there.contains(id)) return fail(make_error_code(Errc::corrupt), "segment " + path + " is missing");
     INDRA_LET(std::shared_ptr<DiskFile> f, disk.open(path, false));
     INDRA_LET(const std::uint64_t size, f->size());
-    if (size < end) return fail(make_error_code(Errc::corrupt), "segment " + path + " is shorter than the vault says");
+    if (size < end)
+      return fail(make_error_code(Errc::corrupt), "segment " + path + " is shorter than the vault says");
     Bytes h(kHeader);
     INDRA_LET(const std::size_t n, f->read(0, h));
-    const bool sound = n == h.size() && as_text(h).starts_with(kMagic) &&
-                       std::ranges::equal(BlobHash::of(ByteView{h}.first(kHeader - 32)).bytes(), ByteView{h}.last(32));
+    const bool sound =
+        n == h.size() && as_text(h).starts_with(kMagic) &&
+        std::ranges::equal(BlobHash::of(ByteView{h}.first(kHeader - 32)).bytes(), ByteView{h}.last(32));
     Kind kind = Kind::packed;  // the careful one, where the header does not say
     if (sound) {
-      if (load_le<std::uint32_t>(h.data() + 8) > kVersion) return fail(make_error_code(Errc::newer_format), "segment " + path);
-      if (load_le<std::uint32_t>(h.data() + 12) != id) return fail(make_error_code(Errc::corrupt), "segment " + path + " is another one, renamed");
-      if (load_le<std::uint32_t>(h.data() + 16) == static_cast<std::uint32_t>(Kind::aligned)) kind = Kind::aligned;
+      if (load_le<std::uint32_t>(h.data() + 8) > kVersion)
+        return fail(make_error_code(Errc::newer_format), "segment " + path);
+      if (load_le<std::uint32_t>(h.data() + 12) != id)
+        return fail(make_error_code(Errc::corrupt), "segment " + path + " is another one, renamed");
+      if (load_le<std::uint32_t>(h.data() + 16) == static_cast<std::uint32_t>(Kind::aligned))
+        kind = Kind::aligned;
     } else {
       log::warn("{}: the header is damaged; it is read, and nothing more is written to it", path);
     }
-    if (size > round_up(end))  // leftovers of a crash; where they cannot be freed they stay, and nothing refers to them
-      if (auto r = f->punch(round_up(end), round_up(size) - round_up(end)); !r) log::warn("{}", r.error().text());
+    if (size >
+        round_up(
+            end))  // leftovers of a crash; where they cannot be freed they stay, and nothing refers to them
+      if (auto r = f->punch(round_up(end), round_up(size) - round_up(end)); !r)
+        log::warn("{}", r.error().text());
     auto s = std::make_shared<Segment>(id, path, kind, end);
     s->reserved = round_up(end);
     if (!sound) damaged.insert(s);
@@ -554,7 +591,8 @@ Result<std::unique_ptr<Segments>> Segments::open(Disk& disk, std::string dir, st
   {
     const MutexLock lock{m.places};
     for (std::size_t k = 0; k < newest.size(); ++k)
-      if (newest[k] && !damaged.contains(newest[k]) && newest[k]->reserved <= m.options.segment_size / 4 * 3) m.current[k] = newest[k];
+      if (newest[k] && !damaged.contains(newest[k]) && newest[k]->reserved <= m.options.segment_size / 4 * 3)
+        m.current[k] = newest[k];
   }
   {
     const WriteLock lock{m.table_mutex};
@@ -604,7 +642,8 @@ Result<Extent> Segments::append(Stream& stream, ByteView bytes) {
   Impl& m = *impl_;
   const std::size_t n = bytes.size();
   if (n == 0 || n > kMaxExtent) return fail(EINVAL, "extent of this size");
-  if (m.stuck) INDRA_TRY(m.flush_sealed());  // what could not be written comes first, so that memory stays bounded
+  if (m.stuck)
+    INDRA_TRY(m.flush_sealed());  // what could not be written comes first, so that memory stays bounded
   const RunPtr run = n < kBlock ? m.small : stream.run;
   Run& r = *run;
   for (;;) {
@@ -612,7 +651,9 @@ Result<Extent> Segments::append(Stream& stream, ByteView bytes) {
     bool new_segment = false;
     {
       const MutexLock lock{r.mutex};
-      const auto place = [&]() INDRA_NO_ANALYSIS { return r.kind == Kind::aligned ? round_up(r.next) : r.next; };
+      const auto place = [&]() INDRA_NO_ANALYSIS {
+        return r.kind == Kind::aligned ? round_up(r.next) : r.next;
+      };
       if (!r.segment || place() + n > r.end) {
         const SegmentPtr before = r.segment;
         const std::uint64_t was = r.next;
@@ -635,13 +676,15 @@ Result<Extent> Segments::append(Stream& stream, ByteView bytes) {
             r.segment->pending[from] = r.buffer;
           }
           Buffer& b = *r.buffer;
-          const std::size_t have = b.size.load(std::memory_order_relaxed), to = static_cast<std::size_t>(from - b.start);
+          const std::size_t have = b.size.load(std::memory_order_relaxed),
+                            to = static_cast<std::size_t>(from - b.start);
           std::memset(b.bytes.get() + have, 0, to - have);
           std::memcpy(b.bytes.get() + to, bytes.data(), n);
           b.size.store(to + n, std::memory_order_release);
           r.next = from + n;
           auto end = r.segment->end.load();
-          while (end < r.next && !r.segment->end.compare_exchange_weak(end, r.next)) {}
+          while (end < r.next && !r.segment->end.compare_exchange_weak(end, r.next)) {
+          }
           m.changed();
           return Extent{r.segment->id, static_cast<std::uint32_t>(from), static_cast<std::uint32_t>(n)};
         }
@@ -702,8 +745,10 @@ Result<void> Segments::sync() {
     lock.lock();
     m.syncing = false;
     m.ended = round;
-    if (r) m.succeeded = round;
-    else m.last_error = r.error();
+    if (r)
+      m.succeeded = round;
+    else
+      m.last_error = r.error();
     m.sync_done.notify_all();
   }
   if (m.succeeded >= mine) return {};
@@ -719,7 +764,9 @@ Result<void> Segments::punch(std::vector<Extent> dead) {
     const std::uint64_t from = dead[i].offset;
     std::uint64_t to = from + dead[i].length;
     // Neighbours together, so that the blocks they share go too.
-    for (++i; i < dead.size() && dead[i].segment == s->id && dead[i].offset <= (s->kind == Kind::aligned ? round_up(to) : to); ++i)
+    for (++i; i < dead.size() && dead[i].segment == s->id &&
+              dead[i].offset <= (s->kind == Kind::aligned ? round_up(to) : to);
+         ++i)
       to = std::max(to, std::uint64_t{dead[i].offset} + dead[i].length);
     INDRA_TRY(impl_->punch(s, from, to));
   }
@@ -749,7 +796,8 @@ Result<void> Segments::remove(std::uint32_t segment) {
   INDRA_TRY(m.settle(s, 0, kMaxSegment));
   {
     const MutexLock lock{m.places};
-    if (s->runs != 0 || s == m.current[at(s->kind)]) return fail(EBUSY, "segment " + s->path + " is being appended to");
+    if (s->runs != 0 || s == m.current[at(s->kind)])
+      return fail(EBUSY, "segment " + s->path + " is being appended to");
     std::erase_if(m.spares[at(s->kind)], [&](const Impl::Spare& p) { return p.segment == s; });
   }
   s->removed = true;

@@ -1,6 +1,7 @@
 // Segments: append-mostly files of about 1 GiB that hold chunk bytes.
 //
-// Shapes:   an extent lies in one segment. Extents of 4 KiB and more start on a 4 KiB boundary, so that punching
+// Shapes:   an extent lies in one segment. Extents of 4 KiB and more start on a 4 KiB boundary, so that
+// punching
 //           a dead one frees all its blocks, the last one too; smaller ones are packed, in other segments.
 // Threads:  every member may be called from any thread. Streams belong to one caller each.
 // Durable:  after sync(). Before it, a crash may lose any of the bytes; nothing may refer to them yet (D3).
@@ -22,7 +23,8 @@ namespace indra {
 struct Extent {
   std::uint32_t segment = 0;  ///< 1.. ; 0 = none
   std::uint32_t offset = 0;   ///< bytes
-  std::uint32_t length = 0;   ///< bytes, at most 64 KiB as the store writes them; longer ones may be freed at once
+  std::uint32_t length =
+      0;  ///< bytes, at most 64 KiB as the store writes them; longer ones may be freed at once
   friend bool operator==(const Extent&, const Extent&) = default;
 };
 
@@ -30,13 +32,16 @@ class Segments {
  public:
   struct Options {
     std::uint64_t segment_size = 1ull << 30;
-    std::size_t buffer = 1 << 20;        ///< bytes gathered before one pwrite
-    std::size_t reservation = 4 << 20;   ///< run that a stream reserves for itself, so that a file lies together
-    FaultPoints faults;                  ///< "segment.write", "segment.sync", "segment.punch", "segment.create"
+    std::size_t buffer = 1 << 20;  ///< bytes gathered before one pwrite
+    std::size_t reservation =
+        4 << 20;         ///< run that a stream reserves for itself, so that a file lies together
+    FaultPoints faults;  ///< "segment.write", "segment.sync", "segment.punch", "segment.create"
   };
-  /// `ends`: what the database says each known segment ends at. Bytes beyond are leftovers of a crash: cut off.
-  /// A known segment that is missing, or shorter, is an error (Errc::corrupt) that names it.
-  [[nodiscard]] static Result<std::unique_ptr<Segments>> open(Disk&, std::string dir, std::map<std::uint32_t, std::uint64_t> ends, Options);
+  /// `ends`: what the database says each known segment ends at. Bytes beyond are leftovers of a crash: cut
+  /// off. A known segment that is missing, or shorter, is an error (Errc::corrupt) that names it.
+  [[nodiscard]] static Result<std::unique_ptr<Segments>> open(Disk&, std::string dir,
+                                                              std::map<std::uint32_t, std::uint64_t> ends,
+                                                              Options);
   ~Segments();
 
   /// A run of extents that belong together: one file written in one go, or the shared stream of small ones.
@@ -48,26 +53,29 @@ class Segments {
   using StreamPtr = std::unique_ptr<Stream, StreamEnd>;
   [[nodiscard]] StreamPtr stream();  ///< must go before the Segments
 
-  /// Appends one extent (1..64 KiB). Buffered: readable at once, on the device after sync(). Extents below 4 KiB go
-  /// to segments of their own, whatever the stream. After an error (a full disk) nothing is lost: what was appended
-  /// before stays readable and is written by the next append() or sync() that can.
+  /// Appends one extent (1..64 KiB). Buffered: readable at once, on the device after sync(). Extents below 4
+  /// KiB go to segments of their own, whatever the stream. After an error (a full disk) nothing is lost: what
+  /// was appended before stays readable and is written by the next append() or sync() that can.
   [[nodiscard]] Result<Extent> append(Stream&, ByteView bytes);
   /// Reads out.size() bytes at extent.offset + at; the buffer is looked into.
   [[nodiscard]] Result<void> read(const Extent&, std::uint32_t at, MutableBytes out) const;
   /// Writes over part of an extent that nobody else refers to (folding in place).
   [[nodiscard]] Result<void> overwrite(const Extent&, std::uint32_t at, ByteView bytes);
   /// Everything appended or overwritten before the call survives a power cut, and the directory entries too.
-  /// Calls at the same time share the work. A failed write (a full disk) may be tried again, a failed fdatasync not.
+  /// Calls at the same time share the work. A failed write (a full disk) may be tried again, a failed
+  /// fdatasync not.
   [[nodiscard]] Result<void> sync();
   /// False only when all that was appended or overwritten is durable: not while a sync is still at work.
   [[nodiscard]] bool dirty() const noexcept;
-  /// Gives the blocks back. Only for extents that no durable row refers to and nobody reads. Extents may be cut and
-  /// joined at will; a block that small extents share goes when the last of them does (remembered while open).
+  /// Gives the blocks back. Only for extents that no durable row refers to and nobody reads. Extents may be
+  /// cut and joined at will; a block that small extents share goes when the last of them does (remembered
+  /// while open).
   [[nodiscard]] Result<void> punch(std::vector<Extent> dead);
-  /// Where each segment ends now (bytes), what is not durable yet included. The table `segments` must hold the end of
-  /// what rows refer to, not this: after a crash the file may be shorter.
+  /// Where each segment ends now (bytes), what is not durable yet included. The table `segments` must hold
+  /// the end of what rows refer to, not this: after a crash the file may be shorter.
   [[nodiscard]] std::uint64_t end_of(std::uint32_t segment) const;
-  /// Removes a full segment in which nothing lives any more, nor awaits its row. EBUSY while it is appended to.
+  /// Removes a full segment in which nothing lives any more, nor awaits its row. EBUSY while it is appended
+  /// to.
   [[nodiscard]] Result<void> remove(std::uint32_t segment);
   /// Bytes on the device.
   [[nodiscard]] Result<std::uint64_t> allocated() const;

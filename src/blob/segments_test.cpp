@@ -1,4 +1,5 @@
 // C6..C9 of docs/design/content.md; docs/formats/segments-v1.md.
+// Long because every rule of the format has its crash and its fault here.
 #include "blob/segments.h"
 
 #include <gtest/gtest.h>
@@ -40,7 +41,8 @@ struct TempDir {
 
 using Ends = std::map<std::uint32_t, std::uint64_t>;
 
-std::unique_ptr<Segments> open(Disk& disk, const Ends& ends = {}, Segments::Options o = {}, const std::string& dir = "/s") {
+std::unique_ptr<Segments> open(Disk& disk, const Ends& ends = {}, Segments::Options o = {},
+                               const std::string& dir = "/s") {
   auto s = Segments::open(disk, dir, ends, std::move(o));
   EXPECT_TRUE(s) << s.error().text();
   return s ? std::move(*s) : nullptr;
@@ -65,7 +67,8 @@ Ends ends_of(const Segments& s) {
 /// What a database would hold: where the extents it refers to end.
 Ends ends_of(const std::vector<Extent>& extents) {
   Ends ends;
-  for (const Extent& e : extents) ends[e.segment] = std::max(ends[e.segment], std::uint64_t{e.offset} + e.length);
+  for (const Extent& e : extents)
+    ends[e.segment] = std::max(ends[e.segment], std::uint64_t{e.offset} + e.length);
   return ends;
 }
 
@@ -136,7 +139,8 @@ TEST(Segments, FilesOfParallelWritersLieInLongRuns) {
   }
   for (const auto* list : {&ea, &eb}) {
     std::size_t runs = 1;
-    for (std::size_t i = 1; i < list->size(); ++i) runs += (*list)[i].offset != (*list)[i - 1].offset + chunk.size() ? 1 : 0;
+    for (std::size_t i = 1; i < list->size(); ++i)
+      runs += (*list)[i].offset != (*list)[i - 1].offset + chunk.size() ? 1 : 0;
     EXPECT_LE(runs, 4U);
   }
 }
@@ -208,7 +212,8 @@ TEST(Segments, SyncWritesSyncsTheFileThenTheDirectoryOnce) {
   ASSERT_TRUE(s->sync());
   std::vector<DiskEvent::Kind> kinds;
   for (const DiskEvent& e : events) kinds.push_back(e.kind);
-  EXPECT_EQ(kinds, (std::vector{DiskEvent::create, DiskEvent::write, DiskEvent::write, DiskEvent::sync, DiskEvent::sync_dir}));
+  EXPECT_EQ(kinds, (std::vector{DiskEvent::create, DiskEvent::write, DiskEvent::write, DiskEvent::sync,
+                                DiskEvent::sync_dir}));
 
   events.clear();
   ASSERT_TRUE(s->sync());
@@ -325,11 +330,13 @@ TEST(Segments, ADamagedHeaderCostsNoBytesAndNothingMoreIsAppendedThere) {
 TEST(Segments, UnknownSegmentsAreRemovedAndStrangersLeftAlone) {
   TempDir dir;
   std::filesystem::create_directory(dir.path + "/segments");
-  for (const char* name : {"00000003.seg", "notes.txt", "3.seg", "00000004.seg~"}) std::ofstream{dir.path + "/segments/" + name} << "x";
+  for (const char* name : {"00000003.seg", "notes.txt", "3.seg", "00000004.seg~"})
+    std::ofstream{dir.path + "/segments/" + name} << "x";
   const auto s = open(real_disk(), {}, {}, dir.path + "/segments");
   ASSERT_TRUE(s);
   EXPECT_FALSE(std::filesystem::exists(dir.path + "/segments/00000003.seg"));
-  for (const char* name : {"notes.txt", "3.seg", "00000004.seg~"}) EXPECT_TRUE(std::filesystem::exists(dir.path + "/segments/" + name)) << name;
+  for (const char* name : {"notes.txt", "3.seg", "00000004.seg~"})
+    EXPECT_TRUE(std::filesystem::exists(dir.path + "/segments/" + name)) << name;
 }
 
 TEST(Segments, OverwrittenBytesAreReadAndDurableWhetherBufferedOrNot) {
@@ -364,7 +371,8 @@ TEST(Segments, PunchingADeadExtentFreesAllItsBlocks) {
   MemDisk disk;
   const auto s = open(disk);
   const auto stream = s->stream();
-  const Extent a = append(*s, *stream, fill(1, 5000)), b = append(*s, *stream, fill(2, 10000)), c = append(*s, *stream, fill(3, 4097));
+  const Extent a = append(*s, *stream, fill(1, 5000)), b = append(*s, *stream, fill(2, 10000)),
+               c = append(*s, *stream, fill(3, 4097));
   ASSERT_TRUE(s->sync());
   EXPECT_EQ(*s->allocated(), (1U + 2 + 3 + 2) * 4096);
   ASSERT_TRUE(s->punch({b}));
@@ -404,7 +412,8 @@ RC_GTEST_PROP(SegmentsProperty, punching_never_touches_what_lives, ()) {
   const auto steps = *rc::gen::inRange(1, 60);
   for (int i = 0; i < steps; ++i) {
     const auto seed = static_cast<std::uint64_t>(i);
-    const std::size_t n = *rc::gen::oneOf(rc::gen::inRange<std::size_t>(1, 4096), rc::gen::inRange<std::size_t>(4096, 65537));
+    const std::size_t n =
+        *rc::gen::oneOf(rc::gen::inRange<std::size_t>(1, 4096), rc::gen::inRange<std::size_t>(4096, 65537));
     live.emplace_back(append(*s, *stream, fill(seed, n)), seed);
     if (*rc::gen::inRange(0, 4) == 0) RC_ASSERT(s->sync().has_value());
     std::vector<Extent> dead;
@@ -465,7 +474,8 @@ TEST(Segments, SpaceCanBePunchedOnAFullDisk) {
 TEST(Segments, AfterAFailedSyncEverySyncFails) {
   MemDisk disk;
   std::atomic<int> broken{0};
-  disk.set_fault([&](MemDisk::Op op, const std::string&) { return op == MemDisk::Op::sync ? broken.load() : 0; });
+  disk.set_fault(
+      [&](MemDisk::Op op, const std::string&) { return op == MemDisk::Op::sync ? broken.load() : 0; });
   const auto s = open(disk);
   const auto stream = s->stream();
   append(*s, *stream, fill(1, 5000));
@@ -560,7 +570,8 @@ RC_GTEST_PROP(SegmentsProperty, a_crash_keeps_what_was_synced, ()) {
     const auto steps = *rc::gen::inRange(1, 30);
     const auto a = s->stream(), b = s->stream();
     for (int i = 0; i < steps; ++i) {
-      const auto n = *rc::gen::oneOf(rc::gen::inRange<std::size_t>(1, 4096), rc::gen::inRange<std::size_t>(4096, 65537));
+      const auto n =
+          *rc::gen::oneOf(rc::gen::inRange<std::size_t>(1, 4096), rc::gen::inRange<std::size_t>(4096, 65537));
       ++seed;
       volatile_.emplace_back(append(*s, i % 2 == 0 ? *a : *b, fill(seed, n)), seed);
       if (*rc::gen::inRange(0, 5) == 0) {
@@ -595,7 +606,10 @@ TEST(Segments, AppendersReadersAndSyncersGetAlong) {
         const std::uint64_t seed = t << 32 | i;
         const std::size_t n = 1 + random() % (i % 3 == 0 ? 4000 : 20000);
         const auto e = s->append(*stream, fill(seed, n));
-        if (!e) { ++wrong; continue; }
+        if (!e) {
+          ++wrong;
+          continue;
+        }
         if (i % 10 == 9) {  // written over by its owner, before anybody else knows it
           if (!s->overwrite(*e, 0, ByteView{fill(seed, n)}.first(n / 2))) ++wrong;
         }

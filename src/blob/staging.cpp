@@ -1,4 +1,5 @@
-// From an open file to rows: what becomes patches, what becomes chunks, what is equal to a blob already there.
+// From an open file to rows: what becomes patches, what becomes chunks, what is equal to a blob already
+// there.
 #include <algorithm>
 #include <bit>
 #include <cerrno>
@@ -8,10 +9,11 @@
 namespace indra::blob {
 namespace {
 
-constexpr std::uint64_t kPatchChunk = kChunkSize / 4;  // a chunk with more than this dirty is written as a whole
-constexpr std::uint64_t kPatchAll = 64 * 1024;         // as little as this in all goes through the WAL
-constexpr std::uint64_t kCompare = 1 << 20;            // equal hashes up to this size: the bytes are compared
-constexpr std::uint64_t kCheapHoles = 4 << 20;         // zeros that are hashed while somebody waits
+constexpr std::uint64_t kPatchChunk =
+    kChunkSize / 4;                             // a chunk with more than this dirty is written as a whole
+constexpr std::uint64_t kPatchAll = 64 * 1024;  // as little as this in all goes through the WAL
+constexpr std::uint64_t kCompare = 1 << 20;     // equal hashes up to this size: the bytes are compared
+constexpr std::uint64_t kCheapHoles = 4 << 20;  // zeros that are hashed while somebody waits
 
 std::uint16_t blocks_below(std::uint32_t bytes) {
   return static_cast<std::uint16_t>((1u << ((bytes + kBlockSize - 1) / kBlockSize)) - 1);
@@ -38,7 +40,8 @@ class StagedImpl final : public Content::Staged {
   Result<void> cut_edges();
   Result<void> collect_changes();
   Result<void> take_slot(std::uint64_t index, bool patches_do, std::vector<Change>& changes);
-  Result<void> make_patches(std::uint64_t index, std::uint16_t blocks, const Bytes& bytes, const Entry& under);
+  Result<void> make_patches(std::uint64_t index, std::uint16_t blocks, const Bytes& bytes,
+                            const Entry& under);
   Result<void> forget_patches(std::uint64_t from_block, std::uint64_t to_block, bool count);
   Result<void> find_hash();
   Result<void> find_twin();
@@ -93,7 +96,8 @@ Result<std::unique_ptr<Content::Staged>> ContentImpl::stage(For how) {
   return staged;
 }
 
-// Stage -------------------------------------------------------------------------------------------------------
+// Stage
+// -------------------------------------------------------------------------------------------------------
 
 Result<void> StagedImpl::prepare() {
   size_ = c_.size_;
@@ -145,17 +149,20 @@ Result<void> StagedImpl::cut_edges() {
   if (limit_ < below_.size && limit_ % kChunkSize != 0) INDRA_TRY(rewrite(limit_ / kChunkSize));
   if ((below_.size <= kChunkSize) != (size_ <= kChunkSize)) INDRA_TRY(rewrite(0));
   // A last chunk that has grown by zeros.
-  if (size_ > limit_ && limit_ % kChunkSize != 0 && !c_.slots_.contains(limit_ / kChunkSize)) INDRA_TRY(rewrite(limit_ / kChunkSize));
+  if (size_ > limit_ && limit_ % kChunkSize != 0 && !c_.slots_.contains(limit_ / kChunkSize))
+    INDRA_TRY(rewrite(limit_ / kChunkSize));
   return {};
 }
 
-Result<void> StagedImpl::make_patches(std::uint64_t index, std::uint16_t blocks, const Bytes& bytes, const Entry& under) {
+Result<void> StagedImpl::make_patches(std::uint64_t index, std::uint16_t blocks, const Bytes& bytes,
+                                      const Entry& under) {
   const std::uint32_t logical = chunk_length(size_, index);
   for (std::uint32_t b = 0; b < kBlocks; ++b) {
     if ((blocks >> b & 1) == 0) continue;
     const std::uint32_t from = b * static_cast<std::uint32_t>(kBlockSize);
     auto data = std::make_shared<Bytes>(std::min<std::uint32_t>(kBlockSize, logical - from));
-    if (from < bytes.size()) std::memcpy(data->data(), bytes.data() + from, std::min(data->size(), bytes.size() - from));
+    if (from < bytes.size())
+      std::memcpy(data->data(), bytes.data() + from, std::min(data->size(), bytes.size() - from));
     if (from >= under.length) {
       stored_ += data->size();
       if (base_ && !fresh_ && !was_inline_) {
@@ -175,7 +182,8 @@ Result<void> StagedImpl::forget_patches(std::uint64_t from, std::uint64_t to, bo
   {
     const ReadLock lock{base_->state().rw};
     const auto& p = base_->state().patches;
-    for (auto it = p.lower_bound(from); it != p.end() && it->first < to; ++it) sizes.emplace_back(it->first, it->second->size());
+    for (auto it = p.lower_bound(from); it != p.end() && it->first < to; ++it)
+      sizes.emplace_back(it->first, it->second->size());
   }
   if (sizes.empty()) return {};
   gone_.emplace_back(from, to);
@@ -202,8 +210,9 @@ Result<void> StagedImpl::take_slot(std::uint64_t index, bool patches_do, std::ve
     const auto blocks = static_cast<std::uint16_t>(mask & blocks_below(logical));
     if (slot->over == 0 || (blocks == 0 && !slot->whole && !under.present())) return {};
     const std::uint64_t n = static_cast<std::uint64_t>(std::popcount(blocks)) * kBlockSize;
-    const bool as_patches = how_ == Content::For::sync ? patches_do || n <= kPatchChunk
-                                                       : !fresh_ && size_ > kChunkSize && under.present() && n <= kPatchChunk;
+    const bool as_patches = how_ == Content::For::sync
+                                ? patches_do || n <= kPatchChunk
+                                : !fresh_ && size_ > kChunkSize && under.present() && n <= kPatchChunk;
     if (as_patches && !slot->whole) return make_patches(index, blocks, *slot->bytes, under);
     INDRA_TRY(c_.spill(index));
     slot = &c_.slots_.at(index);
@@ -216,8 +225,10 @@ Result<void> StagedImpl::take_slot(std::uint64_t index, bool patches_do, std::ve
   const Placed& p = *slot->place;
   changes.push_back({index, p.e});
   stored_ += p.e.length;
-  if (p.mine) appended_.push_back(p.e);
-  else sources_.push_back(p.source);
+  if (p.mine)
+    appended_.push_back(p.e);
+  else
+    sources_.push_back(p.source);
   return {};
 }
 
@@ -227,10 +238,13 @@ Result<void> StagedImpl::collect_changes() {
   std::vector<std::uint64_t> indices;
   for (const auto& [index, slot] : c_.slots_) {
     indices.push_back(index);
-    if (slot.kind == Slot::buffer) dirty += static_cast<std::uint64_t>(std::popcount(slot.over)) * kBlockSize;
-    else dirty += kChunkSize;
+    if (slot.kind == Slot::buffer)
+      dirty += static_cast<std::uint64_t>(std::popcount(slot.over)) * kBlockSize;
+    else
+      dirty += kChunkSize;
   }
-  if (!fresh_ && limit_ < below_.size) INDRA_TRY(forget_patches((limit_ + kBlockSize - 1) / kBlockSize, UINT64_MAX >> 1, true));
+  if (!fresh_ && limit_ < below_.size)
+    INDRA_TRY(forget_patches((limit_ + kBlockSize - 1) / kBlockSize, UINT64_MAX >> 1, true));
   std::vector<Change> changes;
   for (const std::uint64_t index : indices) INDRA_TRY(take_slot(index, dirty <= kPatchAll, changes));
   tree_changes_ = fresh_ || was_inline_ || !changes.empty() || size_ != below_.size || limit_ < below_.size;
@@ -240,13 +254,15 @@ Result<void> StagedImpl::collect_changes() {
   Manifest from = below_;
   if (limit_ < below_.size && size_ > limit_) {
     std::vector<Change> holes;
-    INDRA_TRY(each_chunk(below_, chunks_in(limit_), s_.loader(), [&](std::uint64_t i, const Entry&) -> Result<bool> {
-      if (i >= chunks_in(size_)) return false;
-      holes.push_back({i, {}});
-      return true;
-    }));
+    INDRA_TRY(each_chunk(below_, chunks_in(limit_), s_.loader(),
+                         [&](std::uint64_t i, const Entry&) -> Result<bool> {
+                           if (i >= chunks_in(size_)) return false;
+                           holes.push_back({i, {}});
+                           return true;
+                         }));
     for (const Change& h : holes) {
-      const auto it = std::lower_bound(changes.begin(), changes.end(), h.index, [](const Change& c, std::uint64_t i) { return c.index < i; });
+      const auto it = std::lower_bound(changes.begin(), changes.end(), h.index,
+                                       [](const Change& c, std::uint64_t i) { return c.index < i; });
       if (it == changes.end() || it->index != h.index) changes.insert(it, h);
     }
   }
@@ -260,13 +276,18 @@ Result<void> StagedImpl::find_hash() {
   if (base_ && !fresh_ && !was_inline_) {
     const ReadLock lock{base_->state().rw};
     for (const auto& [block, data] : base_->state().patches)
-      if (std::none_of(gone_.begin(), gone_.end(), [b = block](const auto& g) { return b >= g.first && b < g.second; })) return {};
+      if (std::none_of(gone_.begin(), gone_.end(),
+                       [b = block](const auto& g) { return b >= g.first && b < g.second; }))
+        return {};
   }
   if (!tree_changes_) {
     hash_ = old_hash_;
     return {};
   }
-  const PageSink preview{1, [n = std::uint64_t{0}](std::uint64_t, std::uint64_t, ByteView) mutable -> Result<std::uint64_t> { return ++n; }};
+  const PageSink preview{
+      1, [n = std::uint64_t{0}](std::uint64_t, std::uint64_t, ByteView) mutable -> Result<std::uint64_t> {
+        return ++n;
+      }};
   INDRA_LET(const Manifest m, write_draft(draft_, preview));
   auto h = s_.hash_manifest(m, {}, nullptr, kCheapHoles);
   if (h) hash_ = *h;  // else: pending, or a damaged chunk that this change does not touch
@@ -284,13 +305,15 @@ Result<void> StagedImpl::find_twin() {
     if ((*lease)->state().m.size != size_) return {};
   }
   INDRA_TRY(c_.read(0, ours));
-  if (!s_.read_blob((*lease)->state(), 0, theirs) || ours != theirs) return {};  // a damaged blob swallows nothing
+  if (!s_.read_blob((*lease)->state(), 0, theirs) || ours != theirs)
+    return {};  // a damaged blob swallows nothing
   twin_ = std::move(*lease);
   kind_ = Kind::twin;
   return {};
 }
 
-// Apply -------------------------------------------------------------------------------------------------------
+// Apply
+// -------------------------------------------------------------------------------------------------------
 
 Result<BlobInfo> StagedImpl::apply(Tx& tx, bool in_place) {
   if (kind_ == Kind::same) return s_.info(tx, base_ ? base_->state().id : BlobId{});
@@ -316,7 +339,10 @@ Result<void> StagedImpl::share(Tx& tx, std::int64_t family) {
   for (const LeasePtr& l : sources_) {
     INDRA_LET(const Standing s, s_.standing(tx, l->state().id));
     INDRA_TRY(s_.merge_families(tx, s.family, family));
-    INDRA_TRY(Statement(tx, "UPDATE blobs SET owner = ?2 WHERE id = ?1").bind(1, l->state().id).bind(2, static_cast<std::int64_t>(s_.next_id())).run());
+    INDRA_TRY(Statement(tx, "UPDATE blobs SET owner = ?2 WHERE id = ?1")
+                  .bind(1, l->state().id)
+                  .bind(2, static_cast<std::int64_t>(s_.next_id()))
+                  .run());
   }
   return {};
 }
@@ -327,7 +353,10 @@ Result<BlobInfo> StagedImpl::apply_in_place(Tx& tx, const Standing& own) {
   if (kind_ == Kind::tree && !tree_changes_) {
     if (old_hash_ != hash_ || stored_ != old_stored_)
       INDRA_TRY(Statement(tx, "UPDATE blobs SET hash = NULL, twin = 0, stored = ?2, data = ?3 WHERE id = ?1")
-                    .bind(1, id).bind(2, stored_column()).bind_blob(3, encode_page(*below_.root)).run());
+                    .bind(1, id)
+                    .bind(2, stored_column())
+                    .bind_blob(3, encode_page(*below_.root))
+                    .run());
     result_ = below_;
     INDRA_TRY(write_patches(tx, id));
     return info;
@@ -347,11 +376,19 @@ Result<BlobInfo> StagedImpl::apply_in_place(Tx& tx, const Standing& own) {
     data = root_data(result_);
   }
   const ByteView bytes = kind_ == Kind::tree ? ByteView{data} : ByteView{inline_};
-  Statement q{tx, "UPDATE blobs SET size = ?2, stored = ?3, hash = ?4, twin = ?5, form = ?6, data = ?7 WHERE id = ?1"};
-  q.bind(1, id).bind(2, static_cast<std::int64_t>(size_)).bind(3, stored_column()).bind(5, twin)
-      .bind(6, std::int64_t{kind_ == Kind::tree}).bind_blob(7, bytes);
-  if (hash_) q.bind_blob(4, hash_->bytes());
-  else q.bind(4, nullptr);
+  Statement q{
+      tx,
+      "UPDATE blobs SET size = ?2, stored = ?3, hash = ?4, twin = ?5, form = ?6, data = ?7 WHERE id = ?1"};
+  q.bind(1, id)
+      .bind(2, static_cast<std::int64_t>(size_))
+      .bind(3, stored_column())
+      .bind(5, twin)
+      .bind(6, std::int64_t{kind_ == Kind::tree})
+      .bind_blob(7, bytes);
+  if (hash_)
+    q.bind_blob(4, hash_->bytes());
+  else
+    q.bind(4, nullptr);
   INDRA_TRY(q.run());
   INDRA_TRY(write_patches(tx, id));
   return info;
@@ -366,11 +403,15 @@ Result<BlobInfo> StagedImpl::apply_new(Tx& tx, const std::optional<Standing>& ba
     family = base->family;
     ++s_.family_changes;
     // What the base holds is no longer its own.
-    INDRA_TRY(Statement(tx, "UPDATE blobs SET owner = ?2 WHERE id = ?1").bind(1, base_->state().id).bind(2, static_cast<std::int64_t>(s_.next_id())).run());
+    INDRA_TRY(Statement(tx, "UPDATE blobs SET owner = ?2 WHERE id = ?1")
+                  .bind(1, base_->state().id)
+                  .bind(2, static_cast<std::int64_t>(s_.next_id()))
+                  .run());
   }
   if (kind_ == Kind::tree) {
     if (tree_changes_) {
-      INDRA_LET(result_, write_draft(draft_, s_.page_sink(tx, nullptr, static_cast<std::uint64_t>(id.raw()))));
+      INDRA_LET(result_,
+                write_draft(draft_, s_.page_sink(tx, nullptr, static_cast<std::uint64_t>(id.raw()))));
     } else {
       result_ = below_;
     }
@@ -383,19 +424,34 @@ Result<BlobInfo> StagedImpl::apply_new(Tx& tx, const std::optional<Standing>& ba
     twin = equal ? 1 : 0;
   }
   {
-    Statement q{tx, "INSERT INTO blobs(id, bucket, family, refs, size, stored, hash, twin, form, data) VALUES(?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8, ?9)"};
-    q.bind(1, id).bind(2, c_.bucket_).bind(4, static_cast<std::int64_t>(size_)).bind(5, stored_column()).bind(7, twin)
-        .bind(8, std::int64_t{kind_ == Kind::tree}).bind_blob(9, kind_ == Kind::tree ? ByteView{data} : ByteView{inline_});
-    if (shares) q.bind(3, family);
-    else q.bind(3, nullptr);
-    if (hash_) q.bind_blob(6, hash_->bytes());
-    else q.bind(6, nullptr);
+    Statement q{tx,
+                "INSERT INTO blobs(id, bucket, family, refs, size, stored, hash, twin, form, data) "
+                "VALUES(?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8, ?9)"};
+    q.bind(1, id)
+        .bind(2, c_.bucket_)
+        .bind(4, static_cast<std::int64_t>(size_))
+        .bind(5, stored_column())
+        .bind(7, twin)
+        .bind(8, std::int64_t{kind_ == Kind::tree})
+        .bind_blob(9, kind_ == Kind::tree ? ByteView{data} : ByteView{inline_});
+    if (shares)
+      q.bind(3, family);
+    else
+      q.bind(3, nullptr);
+    if (hash_)
+      q.bind_blob(6, hash_->bytes());
+    else
+      q.bind(6, nullptr);
     INDRA_TRY(q.run());
   }
   INDRA_TRY(share(tx, family));
   if (shares)
-    INDRA_TRY(Statement(tx, "INSERT INTO patches(blob, block, seal, data) SELECT ?2, block, seal, data FROM patches WHERE blob = ?1")
-                  .bind(1, base_->state().id).bind(2, id).run());
+    INDRA_TRY(Statement(tx,
+                        "INSERT INTO patches(blob, block, seal, data) SELECT ?2, block, seal, data FROM "
+                        "patches WHERE blob = ?1")
+                  .bind(1, base_->state().id)
+                  .bind(2, id)
+                  .run());
   if (kind_ == Kind::tree) INDRA_TRY(write_patches(tx, id));
 
   auto state = std::make_shared<BlobState>(id);  // nobody else's yet: not locked, since a Tx is held
@@ -409,7 +465,8 @@ Result<BlobInfo> StagedImpl::apply_new(Tx& tx, const std::optional<Standing>& ba
   return BlobInfo{id, size_, hash_, stored_, 0};
 }
 
-// Accept ------------------------------------------------------------------------------------------------------
+// Accept
+// ------------------------------------------------------------------------------------------------------
 
 Patches StagedImpl::patches_after() const {
   Patches p;
@@ -449,7 +506,8 @@ void StagedImpl::accept() {
   }
   if (next && kind_ == Kind::tree) {
     const ReadLock lock{next->state().rw};
-    if (!next->state().patches.empty()) s_.note_patched(next->state().id, next->state().patches.size() * kBlockSize);
+    if (!next->state().patches.empty())
+      s_.note_patched(next->state().id, next->state().patches.size() * kBlockSize);
   }
   std::map<std::uint64_t, Slot> slots;
   LeasePtr before;

@@ -3,7 +3,8 @@
 // Units:    parameters count from 1, columns from 0, as SQLite does.
 // Threads:  a Db and its Statements belong to whoever holds its Tx; nothing here locks.
 // Durable:  see writer.h.
-// Errors:   sqlite_category() codes, each mapped to an errno (SQLITE_FULL -> ENOSPC, SQLITE_CORRUPT -> EIO, ...).
+// Errors:   sqlite_category() codes, each mapped to an errno (SQLITE_FULL -> ENOSPC, SQLITE_CORRUPT -> EIO,
+// ...).
 #pragma once
 #include <sqlite3.h>
 
@@ -46,7 +47,8 @@ class Tx {
 ///   q.bind(1, node);
 ///   INDRA_LET(bool row, q.step());
 ///
-/// `sql` must be a string literal: the cache is keyed by its address. A mistake in the SQL is reported by step().
+/// `sql` must be a string literal: the cache is keyed by its address. A mistake in the SQL is reported by
+/// step().
 class Statement {
  public:
   Statement(Tx& tx, const char* sql);
@@ -59,12 +61,18 @@ class Statement {
   Statement& bind_text(int index, std::string_view v);  ///< not copied: must stay alive until the next step()
   Statement& bind_blob(int index, ByteView v);          ///< not copied likewise; names are stored as blobs
   template <class Tag, class Rep>
-  Statement& bind(int index, Strong<Tag, Rep> v) { return bind(index, static_cast<std::int64_t>(v.raw())); }
+  Statement& bind(int index, Strong<Tag, Rep> v) {
+    return bind(index, static_cast<std::int64_t>(v.raw()));
+  }
   template <class T>
-  Statement& bind(int index, const std::optional<T>& v) { return v ? bind(index, *v) : bind(index, nullptr); }
+  Statement& bind(int index, const std::optional<T>& v) {
+    return v ? bind(index, *v) : bind(index, nullptr);
+  }
   /// Binds nothing for 0: NULL.
   template <class Id>
-  Statement& bind_or_null(int index, Id v) { return v ? bind(index, v) : bind(index, nullptr); }
+  Statement& bind_or_null(int index, Id v) {
+    return v ? bind(index, v) : bind(index, nullptr);
+  }
 
   /// true: a row is ready; false: done.
   [[nodiscard]] Result<bool> step();
@@ -74,8 +82,10 @@ class Statement {
   [[nodiscard]] bool is_null(int column) const { return sqlite3_column_type(s_, column) == SQLITE_NULL; }
   [[nodiscard]] std::int64_t int64_at(int column) const { return sqlite3_column_int64(s_, column); }
   template <class Id>
-  [[nodiscard]] Id id_at(int column) const { return Id{sqlite3_column_int64(s_, column)}; }
-  [[nodiscard]] ByteView blob_at(int column) const;       ///< valid until the next step()
+  [[nodiscard]] Id id_at(int column) const {
+    return Id{sqlite3_column_int64(s_, column)};
+  }
+  [[nodiscard]] ByteView blob_at(int column) const;          ///< valid until the next step()
   [[nodiscard]] std::string_view text_at(int column) const;  ///< also for blobs
   /// Ready for new binds.
   void reset();

@@ -56,7 +56,8 @@ Result<Wal> walk(const std::string& path, const Mark::Record* claim) {
   const std::uint32_t magic = be32(h.data());
   std::uint32_t s1 = 0, s2 = 0;
   wal_checksum(ByteView{h}.first(24), s1, s2);
-  if (magic != 0x377f0682 || be32(h.data() + 8) != kDbPage || s1 != be32(h.data() + 24) || s2 != be32(h.data() + 28))
+  if (magic != 0x377f0682 || be32(h.data() + 8) != kDbPage || s1 != be32(h.data() + 24) ||
+      s2 != be32(h.data() + 28))
     return w;
   w.header = true;
   w.salt1 = be32(h.data() + 16);

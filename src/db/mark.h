@@ -1,6 +1,6 @@
-// What is known about the WAL, kept outside the WAL: so that a damaged or lost one is noticed at open and not taken
-// for a short one. PATH-mark, 4096 bytes, two records in turn, mapped: it survives a kill, and may be old after a
-// power cut; an old mark claims less, never more.
+// What is known about the WAL, kept outside the WAL: so that a damaged or lost one is noticed at open and not
+// taken for a short one. PATH-mark, 4096 bytes, two records in turn, mapped: it survives a kill, and may be
+// old after a power cut; an old mark claims less, never more.
 //
 // Threads:  any.
 // Durable:  only clear() syncs. Each claim is made after the sync it speaks of.
@@ -53,7 +53,7 @@ class Mark {
 
 /// What a database file says before SQLite opens it. Reads only.
 struct Inspected {
-  bool exists = false;            ///< and is not empty
+  bool exists = false;  ///< and is not empty
   std::uint32_t application_id = 0;
   std::uint32_t user_version = 0;  ///< of the newest page 1, in the file or in its WAL
 };

@@ -35,14 +35,16 @@ Hooks& hooks() {
 
 int ask(DiskEvent::Kind kind, const std::string& path) {
   Hooks& h = hooks();
-  if (!h.any.load(std::memory_order_relaxed)) [[likely]] return SQLITE_OK;
+  if (!h.any.load(std::memory_order_relaxed)) [[likely]]
+    return SQLITE_OK;
   const std::shared_lock lock{h.mutex};
   return h.fault ? h.fault({kind, path}) : SQLITE_OK;
 }
 
 int tell(int rc, DiskEvent::Kind kind, const std::string& path) {
   Hooks& h = hooks();
-  if (!h.any.load(std::memory_order_relaxed)) [[likely]] return rc;
+  if (!h.any.load(std::memory_order_relaxed)) [[likely]]
+    return rc;
   const std::shared_lock lock{h.mutex};
   if (rc == SQLITE_OK && h.observer) h.observer({kind, path});
   return rc;
@@ -64,8 +66,8 @@ struct State {
   // WAL
   std::array<std::byte, kWalFrameHeader> header{};  // written last, for the frame below
   std::uint32_t header_frame = 0;                   // 0: its page has been written
-  std::uint32_t unsummed = kNoFrame;                // from here on pages may be ahead of their frames' checksums
-  bool foreign = false;                             // big-endian: not checked
+  std::uint32_t unsummed = kNoFrame;  // from here on pages may be ahead of their frames' checksums
+  bool foreign = false;               // big-endian: not checked
   bool magic_known = false;
   WalPosition commit;
   std::uint64_t reserved = 0;
@@ -81,7 +83,9 @@ struct File {
 static_assert(sizeof(File) % alignof(std::max_align_t) == 0);
 
 State& state(sqlite3_file* f) { return *reinterpret_cast<File*>(f)->state; }
-sqlite3_file* real(sqlite3_file* f) { return reinterpret_cast<sqlite3_file*>(reinterpret_cast<File*>(f) + 1); }
+sqlite3_file* real(sqlite3_file* f) {
+  return reinterpret_cast<sqlite3_file*>(reinterpret_cast<File*>(f) + 1);
+}
 
 void learn(State& s, const std::byte* header) {
   if (as_text({header, 16}) != std::string_view{"SQLite format 3\0", 16}) return;
@@ -90,7 +94,8 @@ void learn(State& s, const std::byte* header) {
 }
 
 bool is_page(const State& s, int n, sqlite3_int64 at) {
-  return s.kind == Kind::database && n == static_cast<int>(kDbPage) && at % static_cast<sqlite3_int64>(kDbPage) == 0;
+  return s.kind == Kind::database && n == static_cast<int>(kDbPage) &&
+         at % static_cast<sqlite3_int64>(kDbPage) == 0;
 }
 
 /// The frame, from 1, whose page (offset 24) or header (offset 0) is at `at`; 0: none.
@@ -116,7 +121,8 @@ int read_database_page(sqlite3_file* f, State& s, void* out, sqlite3_int64 at) {
     log::error("{}: page {} does not match its checksum", s.path, number);
     return SQLITE_IOERR_DATA;
   }
-  // SQLite must not carry the sum of old bytes into the WAL: a plain SQLite may be the one to move it to the file.
+  // SQLite must not carry the sum of old bytes into the WAL: a plain SQLite may be the one to move it to the
+  // file.
   store_le<std::uint64_t>(page + kSummed, 0);
   return rc;
 }
@@ -135,8 +141,9 @@ int write_database_page(sqlite3_file* f, State& s, const void* in, sqlite3_int64
   return real(f)->pMethods->xWrite(real(f), page.data(), kDbPage, at);
 }
 
-/// A frame's checksum runs over the 8 first bytes of its header and its page, and begins with that of the frame
-/// before: what is needed stands in the file, so frames of other processes are checked as well as our own.
+/// A frame's checksum runs over the 8 first bytes of its header and its page, and begins with that of the
+/// frame before: what is needed stands in the file, so frames of other processes are checked as well as our
+/// own.
 int read_wal_page(sqlite3_file* f, State& s, void* out, sqlite3_int64 at, std::uint32_t frame) {
   const auto* m = real(f)->pMethods;
   if (!s.magic_known) {
@@ -164,8 +171,8 @@ int read_wal_page(sqlite3_file* f, State& s, void* out, sqlite3_int64 at, std::u
   return SQLITE_OK;
 }
 
-/// Follows what SQLite writes into the WAL: where the last commit ends, and which pages it wrote again in place
-/// (their frames' checksums are only put right with the commit).
+/// Follows what SQLite writes into the WAL: where the last commit ends, and which pages it wrote again in
+/// place (their frames' checksums are only put right with the commit).
 void note_wal_write(State& s, const std::byte* in, int n, sqlite3_int64 at) {
   if (at == 0 && n == static_cast<int>(kWalHeader)) {
     s.unsummed = kNoFrame;
@@ -210,7 +217,8 @@ int x_read(sqlite3_file* f, void* out, int n, sqlite3_int64 at) {
     if (const std::uint32_t frame = frame_at(at, kWalFrameHeader); frame != 0)
       return read_wal_page(f, s, out, at, frame);
   const int rc = real(f)->pMethods->xRead(real(f), out, n, at);
-  if (rc == SQLITE_OK && s.kind == Kind::database && at == 0 && n >= 100) learn(s, static_cast<std::byte*>(out));
+  if (rc == SQLITE_OK && s.kind == Kind::database && at == 0 && n >= 100)
+    learn(s, static_cast<std::byte*>(out));
   return rc;
 }
 
@@ -249,21 +257,25 @@ int x_file_size(sqlite3_file* f, sqlite3_int64* n) { return real(f)->pMethods->x
 int x_lock(sqlite3_file* f, int l) { return real(f)->pMethods->xLock(real(f), l); }
 int x_unlock(sqlite3_file* f, int l) { return real(f)->pMethods->xUnlock(real(f), l); }
 int x_check_reserved(sqlite3_file* f, int* r) { return real(f)->pMethods->xCheckReservedLock(real(f), r); }
-int x_control(sqlite3_file* f, int op, void* arg) { return real(f)->pMethods->xFileControl(real(f), op, arg); }
+int x_control(sqlite3_file* f, int op, void* arg) {
+  return real(f)->pMethods->xFileControl(real(f), op, arg);
+}
 int x_sector(sqlite3_file* f) { return real(f)->pMethods->xSectorSize(real(f)); }
 int x_device(sqlite3_file* f) { return real(f)->pMethods->xDeviceCharacteristics(real(f)); }
 int x_shm_map(sqlite3_file* f, int r, int n, int extend, void volatile** p) {
   return real(f)->pMethods->xShmMap(real(f), r, n, extend, p);
 }
-int x_shm_lock(sqlite3_file* f, int at, int n, int flags) { return real(f)->pMethods->xShmLock(real(f), at, n, flags); }
+int x_shm_lock(sqlite3_file* f, int at, int n, int flags) {
+  return real(f)->pMethods->xShmLock(real(f), at, n, flags);
+}
 void x_shm_barrier(sqlite3_file* f) { real(f)->pMethods->xShmBarrier(real(f)); }
 int x_shm_unmap(sqlite3_file* f, int remove) { return real(f)->pMethods->xShmUnmap(real(f), remove); }
 
 // Version 2: with shared memory for the WAL, without xFetch, so that no page is read past us.
 const sqlite3_io_methods kMethods = {
-    2,         x_close,  x_read,   x_write,          x_truncate, x_sync,   x_file_size, x_lock,
-    x_unlock,  x_check_reserved,   x_control,        x_sector,   x_device, x_shm_map,   x_shm_lock,
-    x_shm_barrier, x_shm_unmap, nullptr, nullptr};
+    2,          x_close,       x_read,           x_write,   x_truncate, x_sync,   x_file_size,
+    x_lock,     x_unlock,      x_check_reserved, x_control, x_sector,   x_device, x_shm_map,
+    x_shm_lock, x_shm_barrier, x_shm_unmap,      nullptr,   nullptr};
 
 sqlite3_vfs* unix_vfs() {
   static sqlite3_vfs* const v = sqlite3_vfs_find("unix");
@@ -373,7 +385,8 @@ Result<std::unique_ptr<RawFile>> RawFile::open(const std::string& path) {
   auto* file = reinterpret_cast<sqlite3_file*>(f->file_.get());
   file->pMethods = nullptr;
   int out = 0;
-  const int rc = unix_vfs()->xOpen(unix_vfs(), f->name_, file, SQLITE_OPEN_READONLY | SQLITE_OPEN_MAIN_DB, &out);
+  const int rc =
+      unix_vfs()->xOpen(unix_vfs(), f->name_, file, SQLITE_OPEN_READONLY | SQLITE_OPEN_MAIN_DB, &out);
   if (rc != SQLITE_OK) {
     file->pMethods = nullptr;
     return fail(std::error_code{ENOENT, std::generic_category()}, "open " + path);
@@ -389,7 +402,8 @@ RawFile::~RawFile() {
 
 Result<bool> RawFile::read(std::uint64_t at, MutableBytes out) {
   auto* file = reinterpret_cast<sqlite3_file*>(file_.get());
-  const int rc = file->pMethods->xRead(file, out.data(), static_cast<int>(out.size()), static_cast<sqlite3_int64>(at));
+  const int rc =
+      file->pMethods->xRead(file, out.data(), static_cast<int>(out.size()), static_cast<sqlite3_int64>(at));
   if (rc == SQLITE_IOERR_SHORT_READ) return false;
   if (rc != SQLITE_OK) return fail(EIO, "read " + path_);
   return true;

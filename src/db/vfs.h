@@ -1,6 +1,8 @@
-// Our layer over SQLite's "unix" VFS: page checksums, verified WAL frames, and the recorder's and tests' hooks.
+// Our layer over SQLite's "unix" VFS: page checksums, verified WAL frames, and the recorder's and tests'
+// hooks.
 //
-// Page:     the last 8 of 4096 bytes hold page_checksum() of the others, set whenever a page of the database file
+// Page:     the last 8 of 4096 bytes hold page_checksum() of the others, set whenever a page of the database
+// file
 //           is written, checked whenever one is read. 0 means "none": a plain SQLite wrote the page (V1..V3).
 // WAL:      its bytes are SQLite's, unchanged; a page read from it is checked against its frame's checksum.
 // Threads:  files as SQLite uses them, and xSync beside anything; the functions here from any thread.
@@ -46,7 +48,8 @@ struct WalPosition {
 };
 /// The last commit written through `wal`, a file of our VFS; frame 0 when there was none.
 [[nodiscard]] WalPosition last_commit(sqlite3_file* wal);
-/// Makes room for the first `bytes` of `wal`, so that writing them finds no full disk. SQLITE_FULL if there is none.
+/// Makes room for the first `bytes` of `wal`, so that writing them finds no full disk. SQLITE_FULL if there
+/// is none.
 [[nodiscard]] int reserve(sqlite3_file* wal, std::uint64_t bytes);
 
 /// Reads a database or WAL beside live connections. SQLite opens and closes it, so that no lock is dropped.

@@ -18,10 +18,10 @@ std::unique_ptr<Db> open_db(const std::string& path, const char* vfs = nullptr) 
 
 /// 200 rows of about 1 KiB: some 60 pages.
 void fill(Db& db) {
-  ASSERT_TRUE(db.execute(
-      "CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB);"
-      "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200)"
-      "INSERT INTO t SELECT i, randomblob(1000) FROM n"));
+  ASSERT_TRUE(
+      db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB);"
+                 "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200)"
+                 "INSERT INTO t SELECT i, randomblob(1000) FROM n"));
 }
 
 // V1
@@ -84,23 +84,35 @@ TEST(VfsTest, PagesThatAPlainSqliteMovedToTheFileStillRead) {
 RC_GTEST_PROP(VfsProperty, spilled_and_rolled_back_frames_never_raise_an_alarm, ()) {
   const TestDir dir;
   auto db = open_db(dir / "a.db");
-  RC_ASSERT(bool(db->execute("PRAGMA cache_size=10; CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB); BEGIN")));
+  RC_ASSERT(
+      bool(db->execute("PRAGMA cache_size=10; CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB); BEGIN")));
   const auto steps = *rc::gen::container<std::vector<int>>(60, rc::gen::inRange(0, 1000));
   for (const int s : steps) {
     const std::string from = std::to_string(s % 17);
     switch (s % 9) {
-      case 0: RC_ASSERT(bool(db->execute("COMMIT; BEGIN"))); break;
-      case 1: RC_ASSERT(bool(db->execute("ROLLBACK; BEGIN"))); break;
-      case 2: RC_ASSERT(bool(db->execute("COMMIT; PRAGMA wal_checkpoint; BEGIN"))); break;
+      case 0:
+        RC_ASSERT(bool(db->execute("COMMIT; BEGIN")));
+        break;
+      case 1:
+        RC_ASSERT(bool(db->execute("ROLLBACK; BEGIN")));
+        break;
+      case 2:
+        RC_ASSERT(bool(db->execute("COMMIT; PRAGMA wal_checkpoint; BEGIN")));
+        break;
       case 3:
         RC_ASSERT(bool(db->execute("SAVEPOINT s; UPDATE t SET v = randomblob(700) WHERE id % 17 = " + from +
                                    "; ROLLBACK TO s; RELEASE s")));
         break;
-      case 4: RC_ASSERT(bool(db->execute("DELETE FROM t WHERE id % 17 = " + from))); break;
-      case 5: RC_ASSERT(bool(db->execute("UPDATE t SET v = randomblob(1500) WHERE id % 17 >= " + from))); break;
+      case 4:
+        RC_ASSERT(bool(db->execute("DELETE FROM t WHERE id % 17 = " + from)));
+        break;
+      case 5:
+        RC_ASSERT(bool(db->execute("UPDATE t SET v = randomblob(1500) WHERE id % 17 >= " + from)));
+        break;
       default:
-        RC_ASSERT(bool(db->execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40)"
-                                   "INSERT INTO t (v) SELECT randomblob(1000) FROM n")));
+        RC_ASSERT(
+            bool(db->execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40)"
+                             "INSERT INTO t (v) SELECT randomblob(1000) FROM n")));
     }
     RC_ASSERT(bool(db->pragma("SELECT sum(length(v)) FROM t")));
   }

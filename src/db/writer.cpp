@@ -79,8 +79,8 @@ Result<void> Writer::accept(std::uint32_t application, std::uint32_t version) co
   if (application != options_.application_id && (application != 0 || version != 0))
     return fail(Errc::bad_format, path_ + " belongs to another application");
   if (version > options_.migrations.size())
-    return fail(Errc::newer_format, path_ + " has format " + std::to_string(version) + ", this program knows " +
-                                        std::to_string(options_.migrations.size()));
+    return fail(Errc::newer_format, path_ + " has format " + std::to_string(version) +
+                                        ", this program knows " + std::to_string(options_.migrations.size()));
   return {};
 }
 
@@ -94,7 +94,7 @@ Result<void> Writer::migrate() {
     return fail(Errc::bad_format, path_ + " belongs to another application");
   if (!fresh && version == known) return {};
   INDRA_TRY(db_->execute("BEGIN IMMEDIATE"));
-  const auto apply = [&]() -> Result<void> {
+  const auto apply = [&]() INDRA_REQUIRES(mutex_) -> Result<void> {
     for (const Migration& m : options_.migrations.subspan(static_cast<std::size_t>(version)))
       if (auto r = db_->execute(m.sql); !r)
         return fail(r.error().code, std::string{m.name} + ": " + r.error().context);
@@ -189,9 +189,9 @@ sqlite3_file* Writer::wal_file() const {
   return wal;
 }
 
-// A COMMIT that finds the disk full would be rolled back by SQLite, with mutations that were answered long ago.
-// So the room is taken before. No more pages can be dirty than are in the cache, as nothing is spilled; and a row
-// that changes touches a few dozen at most.
+// A COMMIT that finds the disk full would be rolled back by SQLite, with mutations that were answered long
+// ago. So the room is taken before. No more pages can be dirty than are in the cache, as nothing is spilled;
+// and a row that changes touches a few dozen at most.
 Result<void> Writer::reserve_wal() {
   const std::int64_t changes = sqlite3_total_changes64(db_->raw()) - changes_before_;
   if (changes == 0 && !full_) return {};
@@ -199,7 +199,8 @@ Result<void> Writer::reserve_wal() {
   sqlite3_db_status(db_->raw(), SQLITE_DBSTATUS_CACHE_USED, &used, &ignored, 0);
   const auto pages = std::min<std::uint64_t>(static_cast<std::uint64_t>(used) / kDbPage + 1,
                                              64 + 32 * static_cast<std::uint64_t>(changes));
-  const int rc = reserve(wal_file(), kWalHeader + (static_cast<std::uint64_t>(wal_frames_.load()) + pages) * kWalFrame);
+  const int rc =
+      reserve(wal_file(), kWalHeader + (static_cast<std::uint64_t>(wal_frames_.load()) + pages) * kWalFrame);
   full_ = rc != SQLITE_OK;
   if (full_) return sqlite_failure(nullptr, rc, "no room for " + path_ + "-wal");
   return {};
@@ -300,12 +301,17 @@ Result<void> Writer::commit_with(const std::function<Result<void>()>& after) {
   return {};
 }
 
-Result<void> Writer::commit() { return commit_with(nullptr); }
+Result<void> Writer::commit() {
+  INDRA_TRY(commit_with(nullptr));
+  // Whoever writes faster than the checkpointer moves pages lends a hand, so that the WAL stays bounded.
+  if (wal_bytes() > 6 * options_.wal_limit && !blocked_) return checkpoint();
+  return {};
+}
 
 // ---- barrier ----
 
 Result<void> Writer::lead_barrier() {
-  INDRA_TRY(commit());
+  INDRA_TRY(commit_with(nullptr));
   sqlite3_file* wal = nullptr;
   std::uint64_t covered = 0;
   WalPosition upto;
@@ -384,8 +390,8 @@ bool Writer::at_rest() const {
   return mutations_.load() == committed_.load() && moved_commits_.load() == commits_.load();
 }
 
-// Readers hold a shared lock on one of the bytes 123 to 127 of the -shm. /proc/locks tells without opening it:
-// closing a descriptor of ours would drop SQLite's locks.
+// Readers hold a shared lock on one of the bytes 123 to 127 of the -shm. /proc/locks tells without opening
+// it: closing a descriptor of ours would drop SQLite's locks.
 int Writer::blocking_reader() const {
   struct stat shm {};
   if (!blocked_ || ::stat((path_ + "-shm").c_str(), &shm) != 0) return 0;

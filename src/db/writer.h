@@ -1,5 +1,5 @@
-// The one writer of vault.db: a transaction that is always open, which operations join, and which is committed
-// when idle for a moment, when it has grown, and at each barrier.
+// The one writer of vault.db: a transaction that is always open, which operations join, and which is
+// committed when idle for a moment, when it has grown, and at each barrier.
 //
 // Why one connection and no delta: docs/decisions/0002-one-connection.md.
 //
@@ -7,7 +7,8 @@
 //           held while waiting for a disk sync. Lock order: docs/design/locks.md.
 // Durable:  a mutation is durable after a barrier() that began after it returned. Commits are in order, so a
 //           crash finds a prefix of the mutations (D2).
-// Errors:   when a COMMIT, a WAL sync or a content sync fails, the Writer is failed for good: every later mutation
+// Errors:   when a COMMIT, a WAL sync or a content sync fails, the Writer is failed for good: every later
+// mutation
 //           and barrier answers Errc::failed (a sync that failed once may never be trusted again).
 // Source:   docs/design/db.md, docs/durability.md (D1..).
 #pragma once
@@ -34,12 +35,12 @@ struct WriterOptions {
   std::span<const Migration> migrations;      ///< user_version = how many were applied
   TimeNs idle_commit = 50'000'000;            ///< commit when nothing came for this long
   TimeNs busy_commit = 1 * kSecond;           ///< and at the latest after this long
-  TimeNs barrier_every = 4 * kSecond;         ///< everything is durable at the latest after this long (promise: 5 s)
-  std::uint64_t wal_limit = 32ull << 20;      ///< checkpoint when the WAL is longer (bytes)
-  bool background = true;                     ///< false: no threads; commits only by commit() and barrier() (tests)
-  FaultPoints faults;                         ///< "db.commit", "db.wal_sync", "db.checkpoint"
-  /// Makes every content byte that a row of the open transaction may refer to durable. Called before each COMMIT,
-  /// without the connection; twice when `bulk` (first with publishers running, then with them held).
+  TimeNs barrier_every = 4 * kSecond;  ///< everything is durable at the latest after this long (promise: 5 s)
+  std::uint64_t wal_limit = 32ull << 20;  ///< checkpoint when the WAL is longer (bytes)
+  bool background = true;  ///< false: no threads; commits only by commit() and barrier() (tests)
+  FaultPoints faults;      ///< "db.commit", "db.wal_sync", "db.checkpoint"
+  /// Makes every content byte that a row of the open transaction may refer to durable. Called before each
+  /// COMMIT, without the connection; twice when `bulk` (first with publishers running, then with them held).
   std::function<Result<void>()> sync_content;
   /// True when sync_content has something to do: else neither it nor the gate is touched.
   std::function<bool()> content_dirty;
@@ -49,8 +50,8 @@ struct WriterOptions {
 
 class Writer {
  public:
-  /// Opens or makes the file and migrates it forward. Errors: Errc::newer_format, Errc::bad_format, Errc::corrupt
-  /// (also when the WAL is shorter than what was once durable), or the errno.
+  /// Opens or makes the file and migrates it forward. Errors: Errc::newer_format, Errc::bad_format,
+  /// Errc::corrupt (also when the WAL is shorter than what was once durable), or the errno.
   [[nodiscard]] static Result<std::unique_ptr<Writer>> open(const std::string& path, WriterOptions);
   /// A last barrier, a checkpoint, and the file closed.
   ~Writer();
@@ -126,15 +127,17 @@ class Writer {
   Result<void> run(const char* sql) INDRA_REQUIRES(mutex_);
   /// Room in the WAL's file for what the open transaction may have to write (W6).
   Result<void> reserve_wal() INDRA_REQUIRES(mutex_);
-  /// The commit protocol (W3), for what was mutated before the call. `after` follows before anybody else gets the
-  /// connection.
+  /// The commit protocol (W3), for what was mutated before the call. `after` follows before anybody else gets
+  /// the connection.
   Result<void> commit_with(const std::function<Result<void>()>& after) INDRA_EXCLUDES(commit_mutex_, mutex_);
   Result<void> commit_protocol(const std::function<Result<void>()>& after) INDRA_REQUIRES(commit_mutex_)
       INDRA_EXCLUDES(mutex_);
   Result<void> commit_held() INDRA_REQUIRES(mutex_, commit_mutex_);
   Result<void> lead_barrier() INDRA_EXCLUDES(sync_mutex_, commit_mutex_, mutex_);
   /// PASSIVE on the second connection; how many frames there are, and how many are in the file.
-  struct Frames { int log, moved; };
+  struct Frames {
+    int log, moved;
+  };
   Result<Frames> passive() INDRA_REQUIRES(checkpoint_mutex_);
   Error poison(Error e);  // failed for good
   void committer();
@@ -176,7 +179,7 @@ class Writer {
   Mutex wake_mutex_;
   std::condition_variable_any wake_cv_;
   bool stop_ INDRA_GUARDED_BY(wake_mutex_) = false;
-  std::atomic<bool> asleep_{false};    // the committer waits without a limit
+  std::atomic<bool> asleep_{false};  // the committer waits without a limit
   std::atomic<bool> want_checkpoint_{false};
   std::thread committer_, checkpointer_;
 };

@@ -43,7 +43,9 @@ void in_dying_child(F&& body) {
   ASSERT_TRUE(WIFSIGNALED(status));
 }
 
-struct Found { std::int64_t rows, top; };
+struct Found {
+  std::int64_t rows, top;
+};
 Found found(Writer& w) {
   auto r = w.read([](Tx& tx) -> Result<Found> {
     Statement q{tx, "SELECT count(*), coalesce(max(id), 0) FROM t"};
@@ -72,7 +74,8 @@ TEST(WriterCrash, AfterAKillAPrefixIsFoundWithAllThatWasDurable) {
     }
     ::close(acks[1]);
     std::int64_t acked = 0, last = 0;
-    for (int n = 0; n < 30 + round * 57 && ::read(acks[0], &acked, sizeof acked) == sizeof acked; ++n) last = acked;
+    for (int n = 0; n < 30 + round * 57 && ::read(acks[0], &acked, sizeof acked) == sizeof acked; ++n)
+      last = acked;
     ::kill(child, SIGKILL);
     while (::read(acks[0], &acked, sizeof acked) == sizeof acked) last = acked;
     ::close(acks[0]);
@@ -156,7 +159,8 @@ TEST(WriterCrash, AWalThatAPlainSqliteMovedAndRemovedIsNoAlarm) {
   EXPECT_EQ(found(**w).top, 17);
 }
 
-// K4: an old mark, as a power cut may leave it, claims less and never more: in the same WAL, and after restarts of it.
+// K4: an old mark, as a power cut may leave it, claims less and never more: in the same WAL, and after
+// restarts of it.
 TEST(WriterCrash, AnOldMarkIsNoAlarm) {
   for (const int checkpoints : {0, 1, 3}) {
     const TestDir dir;

@@ -76,7 +76,6 @@ TEST(WriterTest, AMigrationThatFailsLeavesTheFileAsItWas) {
   EXPECT_EQ(count(*w), 0);
 }
 
-
 // W4
 TEST(WriterTest, EachBarrierIsPrecededByASyncAfterTheLastWriteOfTheWal) {
   const TestDir dir;
@@ -184,7 +183,8 @@ TEST(WriterTest, IdleMutationsAreCommittedAndThenDurableOfThemselves) {
   o.barrier_every = 20'000'000;
   auto w = open_writer(dir / "v.db", o);
   ASSERT_TRUE(put(*w, 1));
-  for (int i = 0; i < 2000 && w->durable() < 1; ++i) std::this_thread::sleep_for(std::chrono::milliseconds{2});
+  for (int i = 0; i < 2000 && w->durable() < 1; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds{2});
   EXPECT_EQ(w->durable(), 1u);
   for (int i = 0; i < 4000 && !w->at_rest(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds{2});
   EXPECT_TRUE(w->at_rest());  // an idle vault is whole in its file
@@ -197,7 +197,8 @@ TEST(WriterTest, AfterASyncThatFailedNothingIsTakenAnyMore) {
   ASSERT_TRUE(put(*w, 1));
   ASSERT_TRUE(w->barrier());
   ASSERT_TRUE(put(*w, 2));
-  set_vfs_fault([](const DiskEvent& e) { return e.kind == DiskEvent::sync ? SQLITE_IOERR_FSYNC : SQLITE_OK; });
+  set_vfs_fault(
+      [](const DiskEvent& e) { return e.kind == DiskEvent::sync ? SQLITE_IOERR_FSYNC : SQLITE_OK; });
   EXPECT_FALSE(w->barrier());
   set_vfs_fault(nullptr);
   EXPECT_TRUE(w->failed());
@@ -243,7 +244,8 @@ TEST(WriterTest, ANewerFileIsRefusedAndStaysByteForByte) {
 
 TEST(WriterTest, AFileOfSomebodyElseIsRefused) {
   const TestDir dir;
-  ASSERT_TRUE((*Db::open(dir / "v.db", {.create = true}))->execute("PRAGMA application_id=7; CREATE TABLE x (a)"));
+  ASSERT_TRUE(
+      (*Db::open(dir / "v.db", {.create = true}))->execute("PRAGMA application_id=7; CREATE TABLE x (a)"));
   EXPECT_EQ(Writer::open(dir / "v.db", quiet()).error().code, Errc::bad_format);
   dir.write("w.db", as_view(std::string(5000, 'j')));
   EXPECT_EQ(Writer::open(dir / "w.db", quiet()).error().code, Errc::bad_format);

@@ -1,5 +1,6 @@
-// What happens by itself: sessions persisted and published in time, orphans reaped, automatic pins, thinning, and (in a
-// thread of its own, since it waits for the disk) the content store's folding and collecting. Nothing to do: no wake-up.
+// What happens by itself: sessions persisted and published in time, orphans reaped, automatic pins, thinning,
+// and (in a thread of its own, since it waits for the disk) the content store's folding and collecting.
+// Nothing to do: no wake-up.
 #include <algorithm>
 
 #include "base/log.h"
@@ -7,9 +8,9 @@
 
 namespace indra {
 namespace {
-constexpr TimeNs kLook = kSecond / 10;       // how often the clockwork looks while something is under way
+constexpr TimeNs kLook = kSecond / 10;  // how often the clockwork looks while something is under way
 constexpr TimeNs kThinEvery = 60 * kSecond;
-constexpr TimeNs kOwedEvent = kSecond;       // S6
+constexpr TimeNs kOwedEvent = kSecond;  // S6
 constexpr std::size_t kReapSlice = 64;
 constexpr TimeNs kNever = INT64_MAX;
 
@@ -21,9 +22,7 @@ void complain(const char* what, const Result<void>& r) {
 void FileSystemImpl::poke() {
   work_poked_ = true;
   if (poked_.exchange(true)) return;
-  {
-    const std::lock_guard lock{clock_mutex_};
-  }
+  { const std::lock_guard lock{clock_mutex_}; }
   clock_cv_.notify_one();
 }
 
@@ -35,7 +34,8 @@ void FileSystemImpl::orphaned(BranchId b, NodeId n) {
 bool FileSystemImpl::referenced(BranchId b, NodeId n) const {
   if (sessions_.open({b, n})) return true;
   const ReadLock lock{views_mutex_};
-  return std::any_of(views_.begin(), views_.end(), [&](const ViewImpl* v) { return v->branch() == b && v->holds(n); });
+  return std::any_of(views_.begin(), views_.end(),
+                     [&](const ViewImpl* v) { return v->branch() == b && v->holds(n); });
 }
 
 void FileSystemImpl::released(BranchId b, NodeId n) {
@@ -63,7 +63,7 @@ Result<void> FileSystemImpl::reap_some() {
       }
     }
     if (some.empty()) return {};
-    std::vector<std::shared_ptr<const BranchState>> states;
+    std::vector<std::shared_ptr<const BranchView>> states;
     for (const SessionKey& k : some) {
       INDRA_LET(auto state, branch_state(k.branch));
       states.push_back(std::move(state));
@@ -71,7 +71,9 @@ Result<void> FileSystemImpl::reap_some() {
     INDRA_TRY(writer_->mutate([&](Tx& tx) -> Result<void> {
       for (std::size_t i = 0; i < some.size(); ++i)
         if (!referenced(some[i].branch, some[i].node)) {
-          if (auto r = tree_->reap(tx, states[i]->head, some[i].node); !r && r.error().code != std::errc::no_such_file_or_directory) return r;
+          if (auto r = tree_->reap(tx, states[i]->head, some[i].node);
+              !r && r.error().code != std::errc::no_such_file_or_directory)
+            return r;
           const MutexLock lock{orphans_mutex_};
           orphan_count_ -= orphans_.erase(some[i]);
         }
@@ -80,11 +82,13 @@ Result<void> FileSystemImpl::reap_some() {
   }
 }
 
-void FileSystemImpl::notify(BranchId branch, const View* from, Change::Kind kind, NodeId node, NodeId parent, std::string_view name) {
+void FileSystemImpl::notify(BranchId branch, const View* from, Change::Kind kind, NodeId node, NodeId parent,
+                            std::string_view name) {
   const ReadLock lock{views_mutex_};
   if (views_.size() <= 1 && (views_.empty() || static_cast<const View*>(views_.front()) == from)) return;
   for (ViewImpl* v : views_)
-    if (static_cast<const View*>(v) != from && v->front() != nullptr && v->live() && v->branch() == branch) v->front()->changed({kind, node, parent, std::string{name}});
+    if (static_cast<const View*>(v) != from && v->front() != nullptr && v->live() && v->branch() == branch)
+      v->front()->changed({kind, node, parent, std::string{name}});
 }
 
 void FileSystemImpl::add_view(ViewImpl* v) {
@@ -108,7 +112,9 @@ void FileSystemImpl::remove_view(ViewImpl* v) {
 
 bool FileSystemImpl::shared(const ViewImpl* v) const {
   const ReadLock lock{views_mutex_};
-  return std::any_of(views_.begin(), views_.end(), [&](const ViewImpl* o) { return o != v && o->branch() == v->branch() && o->live() && o->writable() && o->front() != nullptr; });
+  return std::any_of(views_.begin(), views_.end(), [&](const ViewImpl* o) {
+    return o != v && o->branch() == v->branch() && o->live() && o->writable() && o->front() != nullptr;
+  });
 }
 
 /// One look. Returns how long until the next is needed.
@@ -122,8 +128,10 @@ TimeNs FileSystemImpl::tick_once(bool force) {
     if (s->unlinked) continue;
     const TimeNs dirty = s->dirty_since, unpublished = s->unpublished_since;
     if (s->synced_unpublished) {
-      if (force || now - s->published_at >= kOwedEvent) complain("publishing", publish_owed_event(*s));
-      else at(s->published_at + kOwedEvent);
+      if (force || now - s->published_at >= kOwedEvent)
+        complain("publishing", publish_owed_event(*s));
+      else
+        at(s->published_at + kOwedEvent);
     }
     if (unpublished != 0 && s->ahead) {
       if (now - unpublished >= options_.publish_after) {
@@ -133,8 +141,10 @@ TimeNs FileSystemImpl::tick_once(bool force) {
       at(unpublished + options_.publish_after);
     }
     if (dirty != 0) {
-      if (now - dirty >= options_.persist_after) complain("persisting", persist_privately(*s));
-      else at(dirty + options_.persist_after);
+      if (now - dirty >= options_.persist_after)
+        complain("persisting", persist_privately(*s));
+      else
+        at(dirty + options_.persist_after);
     }
   }
 

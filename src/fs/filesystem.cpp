@@ -29,7 +29,9 @@ std::uint64_t margin_of(std::uint64_t total) { return std::min<std::uint64_t>(64
 Result<void> SpaceGuard::need(std::uint64_t bytes) {
   const std::uint64_t used = used_.fetch_add(bytes + 512) + bytes;
   const TimeNs age = clock_.steady() - asked_.load();
-  if (asked_ == 0 || age > kSecond / 4 || used > (free_.load() - std::min(free_.load(), margin_of(total_))) / 8) INDRA_TRY(refresh());
+  if (asked_ == 0 || age > kSecond / 4 ||
+      used > (free_.load() - std::min(free_.load(), margin_of(total_))) / 8)
+    INDRA_TRY(refresh());
   if (free_ < margin_of(total_) + bytes) return fail(ENOSPC);
   return {};
 }
@@ -72,7 +74,8 @@ FileSystemImpl::FileSystemImpl(VaultDir dir, Options options)
 
 Result<void> FileSystemImpl::start() {
   const bool fresh = !dir_.has_db();
-  if (fresh && !options_.create) return fail(ENOENT, dir_.path() + " holds no vault; make one with: indrafs init");
+  if (fresh && !options_.create)
+    return fail(ENOENT, dir_.path() + " holds no vault; make one with: indrafs init");
   INDRA_TRY(disk_->make_dir(dir_.segments_path()));
   INDRA_LET(const VaultDir::Identity id, dir_.identity(true));
   player_ = id.player;
@@ -137,31 +140,34 @@ FileSystemImpl::~FileSystemImpl() {
     if (auto r = writer_->barrier(); !r) log::error("closing the vault: {}", r.error().text());
   }
   tree_.reset();
-  // The writer's last commit may still ask for content to be synced: the store goes after it has been told to rest.
+  // The writer's last commit may still ask for content to be synced: the store goes after it has been told to
+  // rest.
   if (writer_) (void)writer_->checkpoint();
   store_.reset();
   writer_.reset();
 }
 
-Result<std::shared_ptr<const BranchState>> FileSystemImpl::branch_state(BranchId id) {
+Result<std::shared_ptr<const BranchView>> FileSystemImpl::branch_state(BranchId id) {
   const MutexLock lock{branches_mutex_};
   const auto it = branches_.find(id);
   if (it != branches_.end()) return it->second;
   // Not known yet: find it by asking for every branch of every bucket once. Rare.
-  INDRA_LET(auto state, writer_->read([&](Tx& tx) -> Result<std::shared_ptr<const BranchState>> {
-    Statement q{tx, "SELECT u.name, b.name FROM branches b JOIN buckets u ON u.id = b.bucket WHERE b.id = ?1"};
+  INDRA_LET(auto state, writer_->read([&](Tx& tx) -> Result<std::shared_ptr<const BranchView>> {
+    Statement q{tx,
+                "SELECT u.name, b.name FROM branches b JOIN buckets u ON u.id = b.bucket WHERE b.id = ?1"};
     INDRA_LET(const bool row, q.bind(1, id).step());
     if (!row) return fail(ENOENT, "branch " + std::to_string(id.raw()));
     const std::string bucket{q.text_at(0)}, name{q.text_at(1)};
     INDRA_LET(BranchInfo info, tree_->branch(tx, bucket, name));
     INDRA_LET(Chain head, tree_->chain(tx, id));
-    return std::make_shared<const BranchState>(BranchState{std::move(info), std::move(head)});
+    return std::make_shared<const BranchView>(BranchView{std::move(info), std::move(head)});
   }));
   branches_[id] = state;
   return state;
 }
 
-Result<std::shared_ptr<const BranchState>> FileSystemImpl::branch_state(std::string_view bucket, std::string_view name) {
+Result<std::shared_ptr<const BranchView>> FileSystemImpl::branch_state(std::string_view bucket,
+                                                                       std::string_view name) {
   INDRA_LET(const BranchInfo info, writer_->read([&](Tx& tx) { return tree_->branch(tx, bucket, name); }));
   return branch_state(info.id);
 }
@@ -206,8 +212,8 @@ Result<std::vector<Tree::ChangeRow>> FileSystemImpl::changes(Seq after, int limi
   return writer_->read([&](Tx& tx) { return tree_->changes(tx, after, limit); });
 }
 
-// A fork or snapshot holds every write that returned: the branch's sessions are locked, made ready, and published in the
-// transaction that makes the pin (S9). They are locked in the order of their nodes.
+// A fork or snapshot holds every write that returned: the branch's sessions are locked, made ready, and
+// published in the transaction that makes the pin (S9). They are locked in the order of their nodes.
 namespace {
 struct Ready {
   std::shared_ptr<Session> session;
@@ -216,8 +222,8 @@ struct Ready {
 }  // namespace
 
 template <class F>
-static auto with_published(FileSystemImpl& fs, const std::shared_ptr<const BranchState>& state, F&& fn) INDRA_NO_ANALYSIS
-    -> decltype(fn(std::declval<Tx&>())) {
+static auto with_published(FileSystemImpl& fs, const std::shared_ptr<const BranchView>& state,
+                           F&& fn) INDRA_NO_ANALYSIS->decltype(fn(std::declval<Tx&>())) {
   std::vector<std::shared_ptr<Session>> dirty;
   for (auto& s : fs.sessions().all())
     if (s->key.branch == state->info.id && s->ahead && !s->unlinked) dirty.push_back(s);
@@ -236,7 +242,8 @@ static auto with_published(FileSystemImpl& fs, const std::shared_ptr<const Branc
       const bool in_private = static_cast<bool>(s.private_blob);
       INDRA_LET(const bool rewritable, fs.tree().rewritable(tx, state->head, s.key.node));
       INDRA_LET(const BlobInfo info, r.staged->apply(tx, in_private || rewritable));
-      INDRA_LET(const NodeRow row, fs.tree().set_content(tx, s.who, state->head, s.key.node, info, s.mtime, s.ctime, true));
+      INDRA_LET(const NodeRow row,
+                fs.tree().set_content(tx, s.who, state->head, s.key.node, info, s.mtime, s.ctime, true));
       if (in_private) {
         Statement q{tx, "DELETE FROM sessions WHERE branch = ?1 AND node = ?2"};
         INDRA_TRY(q.bind(1, s.key.branch).bind(2, s.key.node).run());
@@ -259,14 +266,17 @@ static auto with_published(FileSystemImpl& fs, const std::shared_ptr<const Branc
   return result;
 }
 
-Result<BranchInfo> FileSystemImpl::create_branch(const Who& who, std::string_view bucket, std::string_view name, std::string_view from, std::string_view from_snapshot) {
+Result<BranchInfo> FileSystemImpl::create_branch(const Who& who, std::string_view bucket,
+                                                 std::string_view name, std::string_view from,
+                                                 std::string_view from_snapshot) {
   INDRA_LET(auto state, branch_state(bucket, from.empty() ? "main" : from));
   auto made = with_published(*this, state, [&](Tx& tx) -> Result<BranchInfo> {
     BranchId parent = state->info.id;
     Seq at = kSeqMax;
     if (!from_snapshot.empty()) {
       INDRA_LET(const auto pins, tree_->pins(tx, bucket, PinKind::snapshot));
-      const auto it = std::find_if(pins.begin(), pins.end(), [&](const PinInfo& p) { return p.name == from_snapshot; });
+      const auto it =
+          std::find_if(pins.begin(), pins.end(), [&](const PinInfo& p) { return p.name == from_snapshot; });
       if (it == pins.end()) return fail(ENOENT, "snapshot " + std::string{from_snapshot});
       parent = it->branch;
       at = it->seq;
@@ -277,9 +287,12 @@ Result<BranchInfo> FileSystemImpl::create_branch(const Who& who, std::string_vie
   return made;
 }
 
-Result<PinInfo> FileSystemImpl::create_snapshot(const Who& who, std::string_view bucket, std::string_view branch, std::string_view name, std::string_view message) {
+Result<PinInfo> FileSystemImpl::create_snapshot(const Who& who, std::string_view bucket,
+                                                std::string_view branch, std::string_view name,
+                                                std::string_view message) {
   INDRA_LET(auto state, branch_state(bucket, branch));
-  auto made = with_published(*this, state, [&](Tx& tx) { return tree_->create_snapshot(tx, who, state->info.id, name, message); });
+  auto made = with_published(
+      *this, state, [&](Tx& tx) { return tree_->create_snapshot(tx, who, state->info.id, name, message); });
   poke();
   return made;
 }
@@ -300,8 +313,9 @@ Result<FileSystem::Status> FileSystemImpl::status() {
   INDRA_LET(auto state, branch_state("main", "main"));
   INDRA_LET(s.tree, writer_->read([&](Tx& tx) { return tree_->stats(tx, state->head); }));
   INDRA_LET(s.content, store_->stats());
-  struct stat st{};
-  if (::stat(dir_.db_path().c_str(), &st) == 0) s.database_bytes = static_cast<std::uint64_t>(st.st_blocks) * 512;
+  struct stat st {};
+  if (::stat(dir_.db_path().c_str(), &st) == 0)
+    s.database_bytes = static_cast<std::uint64_t>(st.st_blocks) * 512;
   s.wal_bytes = writer_->wal_bytes();
   s.physical = s.content.physical + s.database_bytes + s.wal_bytes;
   s.open_files = sessions_.count();

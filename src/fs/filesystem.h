@@ -1,10 +1,12 @@
-// One vault, opened: its writer, content store and tree, the sessions of files being written, and the clockwork
-// (publishing, persisting, automatic pins, folding, collecting).
+// One vault, opened: its writer, content store and tree, the sessions of files being written, and the
+// clockwork (publishing, persisting, automatic pins, folding, collecting).
 //
 // Threads:  every member may be called from any thread.
 // Durable:  docs/durability.md.
-// Errors:   open(): Errc::newer_format, Errc::bad_format, Errc::corrupt, EWOULDBLOCK when another process owns the
-//           vault (the text names it), EROFS/EACCES/ENOENT of the directory, ENOTSUP for an unsuitable file system.
+// Errors:   open(): Errc::newer_format, Errc::bad_format, Errc::corrupt, EWOULDBLOCK when another process
+// owns the
+//           vault (the text names it), EROFS/EACCES/ENOENT of the directory, ENOTSUP for an unsuitable file
+//           system.
 // Source:   docs/design/fs.md (S1..).
 #pragma once
 #include <map>
@@ -24,43 +26,51 @@ namespace indra {
 class FileSystem : public Views {
  public:
   struct Options {
-    bool create = false;        ///< make the vault when the directory has none
-    bool single_file = false;   ///< with create: content lives in vault.db too
-    bool background = true;     ///< false: no threads, tick() by hand (tests)
+    bool create = false;                  ///< make the vault when the directory has none
+    bool single_file = false;             ///< with create: content lives in vault.db too
+    bool background = true;               ///< false: no threads, tick() by hand (tests)
     TimeNs publish_after = 30 * kSecond;  ///< a file held open and written is published this often
     TimeNs persist_after = 4 * kSecond;   ///< dirty bytes are private rows at the latest after this long
     TimeNs pin_every = 5 * kSecond;       ///< automatic pins, when something changed
     bool automatic_pins = true;
-    const Clock* clock = nullptr;         ///< null: the machine's
-    Disk* disk = nullptr;                 ///< null: the machine's
+    const Clock* clock = nullptr;  ///< null: the machine's
+    Disk* disk = nullptr;          ///< null: the machine's
     ContentStore::Options content;
     Tree::Options tree;
     FaultPoints faults;
   };
-  /// Opens (or makes) the vault in `dir`. The process owns it until the FileSystem is destroyed, which publishes every
-  /// session and returns after the last commit.
+  /// Opens (or makes) the vault in `dir`. The process owns it until the FileSystem is destroyed, which
+  /// publishes every session and returns after the last commit.
   [[nodiscard]] static Result<std::unique_ptr<FileSystem>> open(const std::string& dir, Options);
   ~FileSystem() override = default;
 
   // Views.
-  [[nodiscard]] virtual Result<BranchInfo> create_branch(const Who&, std::string_view bucket, std::string_view name, std::string_view from, std::string_view from_snapshot) = 0;
+  [[nodiscard]] virtual Result<BranchInfo> create_branch(const Who&, std::string_view bucket,
+                                                         std::string_view name, std::string_view from,
+                                                         std::string_view from_snapshot) = 0;
   /// Publishes what the branch's mounts have written first, in the same transaction (S9).
-  [[nodiscard]] virtual Result<PinInfo> create_snapshot(const Who&, std::string_view bucket, std::string_view branch, std::string_view name, std::string_view message) = 0;
+  [[nodiscard]] virtual Result<PinInfo> create_snapshot(const Who&, std::string_view bucket,
+                                                        std::string_view branch, std::string_view name,
+                                                        std::string_view message) = 0;
   [[nodiscard]] virtual Result<std::vector<BranchInfo>> branches(std::string_view bucket) = 0;
   [[nodiscard]] virtual Result<std::vector<PinInfo>> snapshots(std::string_view bucket) = 0;
 
-  /// A file that takes the place of (parent, name) when it is committed, whole or not at all: put, import, SFTP, merge.
+  /// A file that takes the place of (parent, name) when it is committed, whole or not at all: put, import,
+  /// SFTP, merge.
   class Incoming {
    public:
     virtual ~Incoming() = default;  ///< without commit(): nothing happened
     [[nodiscard]] virtual Result<void> write(std::uint64_t at, ByteView) = 0;
     [[nodiscard]] virtual Result<void> truncate(std::uint64_t size) = 0;
-    /// Publishes. Attributes that are absent: those of the file it replaces, else mode 0644 and the caller's ids.
+    /// Publishes. Attributes that are absent: those of the file it replaces, else mode 0644 and the caller's
+    /// ids.
     [[nodiscard]] virtual Result<Attr> commit(const Caller&, const SetAttr&) = 0;
   };
-  [[nodiscard]] virtual Result<std::unique_ptr<Incoming>> incoming(View&, NodeId parent, std::string_view name) = 0;
+  [[nodiscard]] virtual Result<std::unique_ptr<Incoming>> incoming(View&, NodeId parent,
+                                                                   std::string_view name) = 0;
 
-  /// Everything that returned before the call survives a power cut; with `publish`, files held open are published too.
+  /// Everything that returned before the call survives a power cut; with `publish`, files held open are
+  /// published too.
   [[nodiscard]] virtual Result<void> sync(bool publish) = 0;
   /// Background work by hand: publish, persist, pin, fold, collect, one slice each. True: more to do.
   [[nodiscard]] virtual Result<bool> tick() = 0;
@@ -84,7 +94,10 @@ class FileSystem : public Views {
 /// Symlinks are not followed.
 [[nodiscard]] Result<Attr> resolve_path(View&, std::string_view path);
 /// The directory a path lies in, and its last name.
-struct PathParent { NodeId parent; std::string name; };
+struct PathParent {
+  NodeId parent;
+  std::string name;
+};
 [[nodiscard]] Result<PathParent> resolve_parent(View&, std::string_view path);
 
 }  // namespace indra

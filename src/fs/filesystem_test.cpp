@@ -48,8 +48,12 @@ class FileSystemTest : public testing::Test {
     fs_ = must(FileSystem::open(dir_ + "/v", o));
     view_ = must(fs_->open_view({}, nullptr));
   }
-  Opened create(const std::string& name, int flags = O_RDWR) { return must(view_->create(me_, view_->root(), name, 0644, flags)); }
-  void write(Handle h, std::uint64_t at, std::string_view s) { must(view_->write(me_, h, at, as_view(s), false, false)); }
+  Opened create(const std::string& name, int flags = O_RDWR) {
+    return must(view_->create(me_, view_->root(), name, 0644, flags));
+  }
+  void write(Handle h, std::uint64_t at, std::string_view s) {
+    must(view_->write(me_, h, at, as_view(s), false, false));
+  }
   std::string read(View& v, Handle h) {
     Bytes b(1 << 20);
     const std::size_t n = must(v.read(h, 0, b));
@@ -72,7 +76,9 @@ class FileSystemTest : public testing::Test {
     v.release(h);
     return s;
   }
-  std::string xattr(NodeId n, const char* name) { return std::string{as_text(must(view_->getxattr(n, name)))}; }
+  std::string xattr(NodeId n, const char* name) {
+    return std::string{as_text(must(view_->getxattr(n, name)))};
+  }
   std::shared_ptr<View> published() {
     ViewSpec s;
     s.live = false;
@@ -243,7 +249,8 @@ TEST_F(FileSystemTest, SnapshotHoldsEveryWriteThatReturned) {  // S9
   auto snap = must(fs_->open_view(spec, nullptr));
   EXPECT_EQ(get(*snap, "/a"), "before");
   EXPECT_EQ(get(*view_, "/a"), "after!");
-  EXPECT_EQ(snap->create(me_, snap->root(), "x", 0644, O_RDWR).error().code, std::errc::read_only_file_system);
+  EXPECT_EQ(snap->create(me_, snap->root(), "x", 0644, O_RDWR).error().code,
+            std::errc::read_only_file_system);
 }
 
 TEST_F(FileSystemTest, ForksAreIsolated) {
@@ -264,7 +271,8 @@ TEST_F(FileSystemTest, ForksAreIsolated) {
 
 TEST_F(FileSystemTest, ComputedAttributesRefuseWritesAndAreNotListed) {
   const NodeId n = put("a", "x");
-  EXPECT_EQ(view_->setxattr(me_, n, "user.indra.hash", as_view("y"), 0).error().code, std::errc::operation_not_permitted);
+  EXPECT_EQ(view_->setxattr(me_, n, "user.indra.hash", as_view("y"), 0).error().code,
+            std::errc::operation_not_permitted);
   must(view_->setxattr(me_, n, "user.colour", as_view("red"), 0));
   EXPECT_EQ(must(view_->listxattr(n)), std::vector<std::string>{"user.colour"});
   must(view_->setxattr(me_, n, "user.indra.versions", as_view("off"), 0));
@@ -301,7 +309,8 @@ TEST_F(FileSystemTest, SecondOwnerIsRefusedByName) {
   FileSystem::Options o;
   const auto second = FileSystem::open(dir_ + "/v", o);
   ASSERT_FALSE(second);
-  EXPECT_NE(second.error().text().find("in use by process " + std::to_string(getpid())), std::string::npos) << second.error().text();
+  EXPECT_NE(second.error().text().find("in use by process " + std::to_string(getpid())), std::string::npos)
+      << second.error().text();
 }
 
 TEST_F(FileSystemTest, ReaddirWhileOthersDeleteSkipsAndDoublesNothing) {
@@ -341,20 +350,26 @@ TEST_F(FileSystemTest, ManyThreadsWritingRenamingAndDeletingLeaveASoundTree) {
       std::mt19937 random{static_cast<unsigned>(t)};
       const Caller c{0, 0, 0};
       for (int i = 0; i < 150; ++i) {
-        const std::string name = "n" + std::to_string(random() % 20), other = "n" + std::to_string(random() % 20);
+        const std::string name = "n" + std::to_string(random() % 20),
+                          other = "n" + std::to_string(random() % 20);
         switch (random() % 4) {
           case 0:
           case 1:
             if (auto f = view_->create(c, view_->root(), name, 0644, O_RDWR)) {
               const std::string body(random() % 100000, static_cast<char>('a' + t));
-              if (!view_->write(c, f->handle, 0, as_view(body), false, false) || !view_->flush(c, f->handle)) ++failures;
+              if (!view_->write(c, f->handle, 0, as_view(body), false, false) || !view_->flush(c, f->handle))
+                ++failures;
               if (i % 10 == 0 && !view_->fsync(c, f->handle, false)) ++failures;
               view_->release(f->handle);
               view_->forget(f->attr.node, 1);
             }
             break;
-          case 2: (void)view_->rename(c, view_->root(), name, view_->root(), other, 0); break;
-          default: (void)view_->unlink(c, view_->root(), name); break;
+          case 2:
+            (void)view_->rename(c, view_->root(), name, view_->root(), other, 0);
+            break;
+          default:
+            (void)view_->unlink(c, view_->root(), name);
+            break;
         }
       }
     });
@@ -372,7 +387,8 @@ TEST_F(FileSystemTest, ManyThreadsWritingRenamingAndDeletingLeaveASoundTree) {
   for (const std::string& name : names) {
     const std::string body = get(*view_, "/" + name);
     EXPECT_EQ(body, std::string(body.size(), body.empty() ? 'x' : body[0])) << name << ": bytes of two files";
-    EXPECT_EQ(xattr(must(resolve_path(*view_, "/" + name)).node, "user.indra.hash"), BlobHash::of(as_view(body)).hex());
+    EXPECT_EQ(xattr(must(resolve_path(*view_, "/" + name)).node, "user.indra.hash"),
+              BlobHash::of(as_view(body)).hex());
   }
 }
 

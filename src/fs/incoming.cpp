@@ -11,7 +11,8 @@ namespace indra {
 
 class IncomingFile final : public FileSystem::Incoming {
  public:
-  IncomingFile(FileSystemImpl& fs, ViewImpl& view, NodeId parent, std::string name, std::unique_ptr<Content> content)
+  IncomingFile(FileSystemImpl& fs, ViewImpl& view, NodeId parent, std::string name,
+               std::unique_ptr<Content> content)
       : fs_{fs}, view_{view}, parent_{parent}, name_{std::move(name)}, content_{std::move(content)} {}
 
   Result<void> write(std::uint64_t at, ByteView bytes) override {
@@ -37,7 +38,8 @@ Result<Attr> IncomingFile::commit(const Caller& c, const SetAttr& set) {
   const Chain& chain = view_.chain();
   const Who who = view_.who(c);
   // What a mount has written to the file that is replaced becomes a version before this one.
-  INDRA_LET(const auto there, fs_.writer().read([&](Tx& tx) { return fs_.tree().lookup(tx, chain, parent_, name_); }));
+  INDRA_LET(const auto there,
+            fs_.writer().read([&](Tx& tx) { return fs_.tree().lookup(tx, chain, parent_, name_); }));
   if (there)
     if (const auto s = fs_.sessions().find({view_.branch(), there->node})) INDRA_TRY(fs_.publish(*s));
 
@@ -91,11 +93,13 @@ Result<Attr> IncomingFile::commit(const Caller& c, const SetAttr& set) {
   return a;
 }
 
-Result<std::unique_ptr<FileSystem::Incoming>> FileSystemImpl::incoming(View& view, NodeId parent, std::string_view name) {
+Result<std::unique_ptr<FileSystem::Incoming>> FileSystemImpl::incoming(View& view, NodeId parent,
+                                                                       std::string_view name) {
   auto& v = static_cast<ViewImpl&>(view);
   if (!v.writable()) return fail(EROFS);
   if (writer_->failed()) return fail(make_error_code(Errc::failed));
-  if (name.empty() || name == "." || name == ".." || name.find('/') != std::string_view::npos) return fail(EINVAL, "name " + std::string{name});
+  if (name.empty() || name == "." || name == ".." || name.find('/') != std::string_view::npos)
+    return fail(EINVAL, "name " + std::string{name});
   if (name.size() > 255) return fail(ENAMETOOLONG);
   INDRA_TRY(space_.need(4096));
   INDRA_LET(auto content, store_->open_content(v.state().info.bucket, BlobId{}));

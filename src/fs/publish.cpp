@@ -16,11 +16,13 @@ CREATE TABLE sessions(
 )sql"};
 
 namespace {
-constexpr TimeNs kPublishGap = kSecond;  // a file that is fsynced all the time has one event in this long (S6)
+constexpr TimeNs kPublishGap =
+    kSecond;  // a file that is fsynced all the time has one event in this long (S6)
 
 Result<BlobId> put_session_row(Tx& tx, SessionKey key, BlobId blob, TimeNs mtime, TimeNs ctime) {
-  Statement q{tx, "INSERT INTO sessions(branch, node, blob, mtime, ctime) VALUES(?1, ?2, ?3, ?4, ?5) "
-                  "ON CONFLICT(branch, node) DO UPDATE SET blob = ?3, mtime = ?4, ctime = ?5"};
+  Statement q{tx,
+              "INSERT INTO sessions(branch, node, blob, mtime, ctime) VALUES(?1, ?2, ?3, ?4, ?5) "
+              "ON CONFLICT(branch, node) DO UPDATE SET blob = ?3, mtime = ?4, ctime = ?5"};
   INDRA_TRY(q.bind(1, key.branch).bind(2, key.node).bind(3, blob).bind(4, mtime).bind(5, ctime).run());
   return blob;
 }
@@ -29,7 +31,8 @@ Result<BlobId> put_session_row(Tx& tx, SessionKey key, BlobId blob, TimeNs mtime
 Result<void> FileSystemImpl::ensure_content(Session& s) {
   if (s.content) return {};
   INDRA_LET(auto state, branch_state(s.key.branch));
-  INDRA_LET(const NodeRow row, writer_->read([&](Tx& tx) { return tree_->node(tx, state->head, s.key.node); }));
+  INDRA_LET(const NodeRow row,
+            writer_->read([&](Tx& tx) { return tree_->node(tx, state->head, s.key.node); }));
   INDRA_LET(s.content, store_->open_content(state->info.bucket, row.blob));
   return {};
 }
@@ -76,7 +79,8 @@ Result<void> FileSystemImpl::publish_locked(Session& s) {
   INDRA_TRY(writer_->mutate_content([&](Tx& tx) -> Result<void> {
     INDRA_LET(const bool rewritable, tree_->rewritable(tx, state->head, s.key.node));
     INDRA_LET(const BlobInfo info, staged->apply(tx, in_private || rewritable));
-    INDRA_LET(const NodeRow row, tree_->set_content(tx, s.who, state->head, s.key.node, info, s.mtime, s.ctime, true));
+    INDRA_LET(const NodeRow row,
+              tree_->set_content(tx, s.who, state->head, s.key.node, info, s.mtime, s.ctime, true));
     return forget_private(tx, s);
   }));
   staged->accept();
@@ -104,7 +108,8 @@ Result<void> FileSystemImpl::fsync(Session& s, bool data_only) {
         const auto rows = [&](Tx& tx) -> Result<void> {
           INDRA_LET(const bool rewritable, tree_->rewritable(tx, state->head, s.key.node));
           INDRA_LET(const BlobInfo info, staged->apply(tx, in_private || rewritable));
-          INDRA_LET(const NodeRow row, tree_->set_content(tx, s.who, state->head, s.key.node, info, s.mtime, s.ctime, true));
+          INDRA_LET(const NodeRow row,
+                    tree_->set_content(tx, s.who, state->head, s.key.node, info, s.mtime, s.ctime, true));
           return forget_private(tx, s);
         };
         INDRA_TRY(staged->needs_content_sync() ? writer_->mutate_content(rows) : writer_->mutate(rows));
@@ -115,8 +120,8 @@ Result<void> FileSystemImpl::fsync(Session& s, bool data_only) {
         s.synced_unpublished = false;
         s.ahead = false;
       } else if (s.dirty_since != 0 || !data_only) {
-        // Durable now, its event within the second (S6). When neither size nor blob changes only the bytes are written:
-        // the row's times follow with the event, as fdatasync allows.
+        // Durable now, its event within the second (S6). When neither size nor blob changes only the bytes
+        // are written: the row's times follow with the event, as fdatasync allows.
         INDRA_LET(auto state, branch_state(s.key.branch));
         INDRA_TRY(ensure_content(s));
         INDRA_LET(auto staged, s.content->stage(Content::For::sync));
@@ -125,7 +130,8 @@ Result<void> FileSystemImpl::fsync(Session& s, bool data_only) {
           INDRA_LET(const BlobInfo info, staged->apply(tx, rewritable));
           INDRA_LET(const NodeRow row, tree_->node(tx, state->head, s.key.node));
           if (data_only && row.blob == info.id && row.size == info.size) return {};
-          INDRA_LET(const NodeRow after, tree_->set_content(tx, s.who, state->head, s.key.node, info, s.mtime, s.ctime, false));
+          INDRA_LET(const NodeRow after,
+                    tree_->set_content(tx, s.who, state->head, s.key.node, info, s.mtime, s.ctime, false));
           return {};
         };
         INDRA_TRY(staged->needs_content_sync() ? writer_->mutate_content(rows) : writer_->mutate(rows));
@@ -146,7 +152,8 @@ Result<void> FileSystemImpl::publish_owed_event(Session& s) {
   INDRA_TRY(writer_->mutate([&](Tx& tx) -> Result<void> {
     INDRA_LET(const NodeRow row, tree_->node(tx, state->head, s.key.node));
     INDRA_LET(const BlobInfo info, store_->info(tx, row.blob));
-    INDRA_LET(const NodeRow after, tree_->set_content(tx, s.who, state->head, s.key.node, info, s.mtime, s.ctime, true));
+    INDRA_LET(const NodeRow after,
+              tree_->set_content(tx, s.who, state->head, s.key.node, info, s.mtime, s.ctime, true));
     return {};
   }));
   s.synced_unpublished = false;
@@ -180,14 +187,19 @@ Result<void> FileSystemImpl::persist_privately(Session& s) {
 }
 
 Result<void> FileSystemImpl::recover_sessions() {
-  struct Row { SessionKey key; BlobId blob; TimeNs mtime, ctime; };
+  struct Row {
+    SessionKey key;
+    BlobId blob;
+    TimeNs mtime, ctime;
+  };
   std::vector<Row> rows;
   INDRA_TRY(writer_->read([&](Tx& tx) -> Result<void> {
     Statement q{tx, "SELECT branch, node, blob, mtime, ctime FROM sessions"};
     for (;;) {
       INDRA_LET(const bool more, q.step());
       if (!more) return {};
-      rows.push_back({{q.id_at<BranchId>(0), q.id_at<NodeId>(1)}, q.id_at<BlobId>(2), q.int64_at(3), q.int64_at(4)});
+      rows.push_back(
+          {{q.id_at<BranchId>(0), q.id_at<NodeId>(1)}, q.id_at<BlobId>(2), q.int64_at(3), q.int64_at(4)});
     }
   }));
   for (const Row& r : rows) {
@@ -196,7 +208,8 @@ Result<void> FileSystemImpl::recover_sessions() {
       const auto node = tree_->node(tx, state->head, r.key.node);
       if (node) {
         INDRA_LET(const BlobInfo info, store_->info(tx, r.blob));
-        INDRA_LET(const NodeRow after, tree_->set_content(tx, Who{0, 0, "recovery", "daemon"}, state->head, r.key.node, info, r.mtime, r.ctime, true));
+        INDRA_LET(const NodeRow after, tree_->set_content(tx, Who{0, 0, "recovery", "daemon"}, state->head,
+                                                          r.key.node, info, r.mtime, r.ctime, true));
       } else if (node.error().code != std::errc::no_such_file_or_directory) {
         return fail(node.error());
       }

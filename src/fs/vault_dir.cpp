@@ -17,23 +17,31 @@
 namespace indra {
 namespace {
 
-constexpr long kNfs = 0x6969, kSmb2 = 0xFE534D42, kCifs = 0xFF534D42, kFuse = 0x65735546, kOverlay = 0x794C7630;
+constexpr long kNfs = 0x6969, kSmb2 = 0xFE534D42, kCifs = 0xFF534D42, kFuse = 0x65735546,
+               kOverlay = 0x794C7630;
 
 /// Where SQLite's locks and shared memory, or our own promises, do not hold.
 Result<void> check_file_system(const std::string& dir) {
-  struct statfs s{};
+  struct statfs s {};
   if (::statfs(dir.c_str(), &s) != 0) return fail(errno, "vault " + dir);
   switch (static_cast<long>(s.f_type)) {
     case kNfs:
     case kSmb2:
     case kCifs:
-      return fail(ENOTSUP, "vault " + dir + " lies on a network file system, where locks and syncs cannot be trusted; choose a local directory with --vault");
+      return fail(ENOTSUP, "vault " + dir +
+                               " lies on a network file system, where locks and syncs cannot be trusted; "
+                               "choose a local directory with --vault");
     case kFuse:
-      return fail(ENOTSUP, "vault " + dir + " lies inside a FUSE mount (perhaps its own); choose a directory on a local disk with --vault");
+      return fail(
+          ENOTSUP,
+          "vault " + dir +
+              " lies inside a FUSE mount (perhaps its own); choose a directory on a local disk with --vault");
     case kOverlay:
-      log::warn("vault {} lies on an overlay file system: it works in its upper layer, and goes with it", dir);
+      log::warn("vault {} lies on an overlay file system: it works in its upper layer, and goes with it",
+                dir);
       break;
-    default: break;
+    default:
+      break;
   }
   return {};
 }
@@ -51,18 +59,21 @@ std::string pid_in(int fd) {
 Result<VaultDir> VaultDir::open(const std::string& dir, bool create) {
   std::string path = dir;
   while (path.size() > 1 && path.back() == '/') path.pop_back();
-  if (create && ::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return fail(errno, "make the vault directory " + path);
+  if (create && ::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
+    return fail(errno, "make the vault directory " + path);
   std::array<char, PATH_MAX> real{};
   if (::realpath(path.c_str(), real.data()) == nullptr) return fail(errno, "vault " + path);
   path = real.data();
-  struct stat st{};
+  struct stat st {};
   if (::stat(path.c_str(), &st) != 0) return fail(errno, "vault " + path);
   if (!S_ISDIR(st.st_mode)) return fail(ENOTDIR, "vault " + path);
   INDRA_TRY(check_file_system(path));
-  if (::access(path.c_str(), R_OK | W_OK | X_OK) != 0) return fail(errno, "vault " + path + " (its owner must be able to read and write it)");
+  if (::access(path.c_str(), R_OK | W_OK | X_OK) != 0)
+    return fail(errno, "vault " + path + " (its owner must be able to read and write it)");
   const std::string lock_path = path + "/lock";
   const bool is_vault = ::access((path + "/vault.db").c_str(), F_OK) == 0;
-  if (!create && !is_vault) return fail(ENOENT, path + " holds no vault; make one with: indrafs init " + path);
+  if (!create && !is_vault)
+    return fail(ENOENT, path + " holds no vault; make one with: indrafs init " + path);
   const int fd = ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) return fail(errno, "open " + lock_path);
   if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
@@ -98,7 +109,8 @@ Result<VaultDir::Identity> VaultDir::identity(bool create) const {
     ::unlink(temp.c_str());
     fd = ::open(temp.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0) return fail(errno, "make " + temp);
-    const bool ok = ::write(fd, secret.data(), secret.size()) == static_cast<ssize_t>(secret.size()) && ::fsync(fd) == 0;
+    const bool ok =
+        ::write(fd, secret.data(), secret.size()) == static_cast<ssize_t>(secret.size()) && ::fsync(fd) == 0;
     const int err = errno;
     ::close(fd);
     if (!ok || ::rename(temp.c_str(), path.c_str()) != 0) return fail(ok ? errno : err, "write " + path);
@@ -106,7 +118,8 @@ Result<VaultDir::Identity> VaultDir::identity(bool create) const {
     if (fd < 0) return fail(errno, "open " + path);
     const ssize_t n = ::read(fd, secret.data(), secret.size());
     ::close(fd);
-    if (n != static_cast<ssize_t>(secret.size())) return fail(make_error_code(Errc::bad_format), path + " is not a key");
+    if (n != static_cast<ssize_t>(secret.size()))
+      return fail(make_error_code(Errc::bad_format), path + " is not a key");
     crypto_sign_ed25519_sk_to_pk(open_key.data(), secret.data());
   }
   sodium_memzero(secret.data(), secret.size());

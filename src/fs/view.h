@@ -65,10 +65,10 @@ struct Opened {
 };
 
 struct DirEntry {
-  std::string_view name;    ///< valid during the callback
+  std::string_view name;  ///< valid during the callback
   NodeId node;
-  std::uint32_t mode = 0;   ///< type bits at least
-  std::uint64_t cookie = 0; ///< 63 bits; passing it to readdir() continues after this entry
+  std::uint32_t mode = 0;      ///< type bits at least
+  std::uint64_t cookie = 0;    ///< 63 bits; passing it to readdir() continues after this entry
   const Attr* attr = nullptr;  ///< with readdir(plus)
 };
 /// Returns false when the entry did not fit; it is then not consumed.
@@ -83,7 +83,7 @@ struct Change {
   enum Kind {
     attributes,  ///< of `node`
     data,        ///< content and attributes of `node`
-    entry,       ///< (parent, name) now means something else, or nothing; `node` = what it meant, 0 if nothing
+    entry,  ///< (parent, name) now means something else, or nothing; `node` = what it meant, 0 if nothing
   } kind;
   NodeId node, parent;
   std::string name;
@@ -95,7 +95,8 @@ class FrontEnd {
  public:
   virtual ~FrontEnd() = default;
   virtual void changed(const Change&) = 0;
-  [[nodiscard]] virtual std::string_view name() const = 0;  ///< "fuse", "cli", "sftp": goes into the change feed
+  [[nodiscard]] virtual std::string_view name()
+      const = 0;  ///< "fuse", "cli", "sftp": goes into the change feed
 };
 
 class View {
@@ -117,32 +118,44 @@ class View {
   [[nodiscard]] virtual Result<std::string> readlink(NodeId node) = 0;
 
   /// `mode` has the umask applied. Any type but directory and symlink.
-  [[nodiscard]] virtual Result<Attr> mknod(const Caller&, NodeId parent, std::string_view name, std::uint32_t mode, std::uint64_t rdev) = 0;
-  [[nodiscard]] virtual Result<Attr> mkdir(const Caller&, NodeId parent, std::string_view name, std::uint32_t mode) = 0;
-  [[nodiscard]] virtual Result<Attr> symlink(const Caller&, NodeId parent, std::string_view name, std::string_view target) = 0;
-  [[nodiscard]] virtual Result<Attr> link(const Caller&, NodeId node, NodeId parent, std::string_view name) = 0;
+  [[nodiscard]] virtual Result<Attr> mknod(const Caller&, NodeId parent, std::string_view name,
+                                           std::uint32_t mode, std::uint64_t rdev) = 0;
+  [[nodiscard]] virtual Result<Attr> mkdir(const Caller&, NodeId parent, std::string_view name,
+                                           std::uint32_t mode) = 0;
+  [[nodiscard]] virtual Result<Attr> symlink(const Caller&, NodeId parent, std::string_view name,
+                                             std::string_view target) = 0;
+  [[nodiscard]] virtual Result<Attr> link(const Caller&, NodeId node, NodeId parent,
+                                          std::string_view name) = 0;
   [[nodiscard]] virtual Result<void> unlink(const Caller&, NodeId parent, std::string_view name) = 0;
   [[nodiscard]] virtual Result<void> rmdir(const Caller&, NodeId parent, std::string_view name) = 0;
   /// `flags`: 0, RENAME_NOREPLACE or RENAME_EXCHANGE.
-  [[nodiscard]] virtual Result<void> rename(const Caller&, NodeId from_parent, std::string_view from, NodeId to_parent, std::string_view to, unsigned flags) = 0;
+  [[nodiscard]] virtual Result<void> rename(const Caller&, NodeId from_parent, std::string_view from,
+                                            NodeId to_parent, std::string_view to, unsigned flags) = 0;
 
   /// `flags` as open(2). O_TRUNC is honoured. Several handles of a node share one session.
   [[nodiscard]] virtual Result<Handle> open(const Caller&, NodeId node, int flags) = 0;
   /// Makes a regular file and opens it. EEXIST when the name is taken.
-  [[nodiscard]] virtual Result<Opened> create(const Caller&, NodeId parent, std::string_view name, std::uint32_t mode, int flags) = 0;
+  [[nodiscard]] virtual Result<Opened> create(const Caller&, NodeId parent, std::string_view name,
+                                              std::uint32_t mode, int flags) = 0;
   /// Makes a regular file without a name and opens it (O_TMPFILE); link() may give it one.
-  [[nodiscard]] virtual Result<Opened> tmpfile(const Caller&, NodeId parent, std::uint32_t mode, int flags) = 0;
+  [[nodiscard]] virtual Result<Opened> tmpfile(const Caller&, NodeId parent, std::uint32_t mode,
+                                               int flags) = 0;
   [[nodiscard]] virtual Result<std::size_t> read(Handle, std::uint64_t at, MutableBytes out) = 0;
   /// All bytes or an error. A handle with O_APPEND writes at the end, unless `from_page_cache`.
-  [[nodiscard]] virtual Result<void> write(const Caller&, Handle, std::uint64_t at, ByteView bytes, bool from_page_cache, bool kill_suid_sgid) = 0;
+  [[nodiscard]] virtual Result<void> write(const Caller&, Handle, std::uint64_t at, ByteView bytes,
+                                           bool from_page_cache, bool kill_suid_sgid) = 0;
   /// One close(2) of a descriptor: publishes what was written. May come several times for one handle.
   [[nodiscard]] virtual Result<void> flush(const Caller&, Handle) = 0;
   virtual void release(Handle) = 0;
   [[nodiscard]] virtual Result<void> fsync(const Caller&, Handle, bool data_only) = 0;
   /// `mode` as fallocate(2): 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE; EOPNOTSUPP else.
-  [[nodiscard]] virtual Result<void> fallocate(const Caller&, Handle, int mode, std::uint64_t at, std::uint64_t n) = 0;
-  [[nodiscard]] virtual Result<std::uint64_t> lseek(Handle, std::uint64_t at, int whence) = 0;  ///< SEEK_DATA, SEEK_HOLE
-  [[nodiscard]] virtual Result<std::uint64_t> copy_file_range(const Caller&, Handle from, std::uint64_t from_at, Handle to, std::uint64_t to_at, std::uint64_t n) = 0;
+  [[nodiscard]] virtual Result<void> fallocate(const Caller&, Handle, int mode, std::uint64_t at,
+                                               std::uint64_t n) = 0;
+  [[nodiscard]] virtual Result<std::uint64_t> lseek(Handle, std::uint64_t at,
+                                                    int whence) = 0;  ///< SEEK_DATA, SEEK_HOLE
+  [[nodiscard]] virtual Result<std::uint64_t> copy_file_range(const Caller&, Handle from,
+                                                              std::uint64_t from_at, Handle to,
+                                                              std::uint64_t to_at, std::uint64_t n) = 0;
 
   [[nodiscard]] virtual Result<Handle> opendir(NodeId node) = 0;
   /// Entries after `cookie` (0 = from the start; "." and ".." are the front end's), until the sink refuses.
@@ -154,8 +167,10 @@ class View {
   [[nodiscard]] virtual Result<FsStat> statfs() = 0;
 
   /// `flags`: 0, XATTR_CREATE or XATTR_REPLACE.
-  [[nodiscard]] virtual Result<void> setxattr(const Caller&, NodeId node, std::string_view name, ByteView value, int flags) = 0;
-  [[nodiscard]] virtual Result<Bytes> getxattr(NodeId node, std::string_view name) = 0;  ///< ENODATA when absent
+  [[nodiscard]] virtual Result<void> setxattr(const Caller&, NodeId node, std::string_view name,
+                                              ByteView value, int flags) = 0;
+  [[nodiscard]] virtual Result<Bytes> getxattr(NodeId node,
+                                               std::string_view name) = 0;  ///< ENODATA when absent
   [[nodiscard]] virtual Result<std::vector<std::string>> listxattr(NodeId node) = 0;
   [[nodiscard]] virtual Result<void> removexattr(const Caller&, NodeId node, std::string_view name) = 0;
 };

@@ -43,13 +43,16 @@ Result<Handle> ViewImpl::open(const Caller& c, NodeId node, int flags) {
   return h;
 }
 
-// The last published version, whole (S1). What was fsynced and still waits for its event is published first; bytes that
-// nobody synced stay out. The blob may be replaced between asking for it and opening it: then ask again.
+// The last published version, whole (S1). What was fsynced and still waits for its event is published first;
+// bytes that nobody synced stay out. The blob may be replaced between asking for it and opening it: then ask
+// again.
 Result<Handle> ViewImpl::open_frozen(NodeId node, int flags) {
   if (spec_.snapshot.empty())
-    if (const auto s = fs_.sessions().find(key(node)); s && s->synced_unpublished) INDRA_TRY(fs_.publish_owed_event(*s));
+    if (const auto s = fs_.sessions().find(key(node)); s && s->synced_unpublished)
+      INDRA_TRY(fs_.publish_owed_event(*s));
   for (int attempt = 0;; ++attempt) {
-    INDRA_LET(const NodeRow row, fs_.writer().read([&](Tx& tx) { return fs_.tree().node(tx, chain_, node); }));
+    INDRA_LET(const NodeRow row,
+              fs_.writer().read([&](Tx& tx) { return fs_.tree().node(tx, chain_, node); }));
     if (S_ISDIR(row.mode)) return fail(EISDIR);
     if (!S_ISREG(row.mode)) return fail(EINVAL);
     auto content = fs_.store().open_frozen(branch_->info.bucket, row.blob);
@@ -66,7 +69,8 @@ Result<Handle> ViewImpl::open_frozen(NodeId node, int flags) {
   }
 }
 
-Result<Opened> ViewImpl::create(const Caller& c, NodeId parent, std::string_view name, std::uint32_t mode, int flags) {
+Result<Opened> ViewImpl::create(const Caller& c, NodeId parent, std::string_view name, std::uint32_t mode,
+                                int flags) {
   INDRA_TRY(check_writable(4096));
   if (name.size() > 255) return fail(ENAMETOOLONG);
   const Who w = who(c);
@@ -124,7 +128,8 @@ Result<std::size_t> ViewImpl::read(Handle h, std::uint64_t at, MutableBytes out)
   return s.content->read(at, out);
 }
 
-Result<void> ViewImpl::write(const Caller& c, Handle h, std::uint64_t at, ByteView bytes, bool from_page_cache, bool kill) {
+Result<void> ViewImpl::write(const Caller& c, Handle h, std::uint64_t at, ByteView bytes,
+                             bool from_page_cache, bool kill) {
   INDRA_TRY(check_writable(bytes.size()));
   const OpenFile& f = file(h);
   const bool append = (f.flags & O_APPEND) != 0 && !from_page_cache;
@@ -171,7 +176,8 @@ Result<void> ViewImpl::fallocate(const Caller& c, Handle h, int mode, std::uint6
       return at + n > s.content->size() ? s.content->truncate(at + n) : Result<void>{};
     });
   }
-  if (mode != kPunch && mode != FALLOC_FL_ZERO_RANGE && mode != (FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE)) return fail(EOPNOTSUPP);
+  if (mode != kPunch && mode != FALLOC_FL_ZERO_RANGE && mode != (FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE))
+    return fail(EOPNOTSUPP);
   INDRA_TRY(check_writable(0));
   return change(c, h, false, [&](Session& s) INDRA_NO_ANALYSIS -> Result<void> {
     const std::uint64_t size = s.content->size();
@@ -191,7 +197,8 @@ Result<std::uint64_t> ViewImpl::lseek(Handle h, std::uint64_t at, int whence) {
   return s.content->seek(at, whence == SEEK_HOLE);
 }
 
-Result<std::uint64_t> ViewImpl::copy_file_range(const Caller& c, Handle from, std::uint64_t from_at, Handle to, std::uint64_t to_at, std::uint64_t n) {
+Result<std::uint64_t> ViewImpl::copy_file_range(const Caller& c, Handle from, std::uint64_t from_at,
+                                                Handle to, std::uint64_t to_at, std::uint64_t n) {
   INDRA_TRY(check_writable(0));
   OpenFile& source = file(from);
   OpenFile& target = file(to);
@@ -211,7 +218,8 @@ Result<std::uint64_t> ViewImpl::copy_file_range(const Caller& c, Handle from, st
     INDRA_TRY(change(c, to, false, copy));
     return done;
   }
-  // Two sessions: locked in the order of their keys; change() locks the target itself, so it is spelt out here.
+  // Two sessions: locked in the order of their keys; change() locks the target itself, so it is spelt out
+  // here.
   Session& a = *source.session;
   Session& b = *target.session;
   const Who w = who(c);
@@ -246,7 +254,8 @@ Result<void> ViewImpl::readdir(Handle h, std::uint64_t cookie, bool plus, const 
     return fs_.tree().list(tx, chain_, dir, cookie, plus, kAtOnce, [&](const Tree::Listed& l) {
       Attr a;
       if (l.row != nullptr) a = attr(*l.row, sessions ? ahead(l.row->node) : Ahead{});
-      if (!sink({l.name, l.edge.node, l.edge.type, l.edge.cookie, l.row != nullptr ? &a : nullptr})) return false;
+      if (!sink({l.name, l.edge.node, l.edge.type, l.edge.cookie, l.row != nullptr ? &a : nullptr}))
+        return false;
       if (l.row != nullptr) hold(l.edge.node);
       return true;
     });

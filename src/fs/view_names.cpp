@@ -9,7 +9,8 @@
 
 namespace indra {
 
-ViewImpl::ViewImpl(FileSystemImpl& fs, ViewSpec spec, std::shared_ptr<const BranchState> branch, Chain chain, FrontEnd* front)
+ViewImpl::ViewImpl(FileSystemImpl& fs, ViewSpec spec, std::shared_ptr<const BranchView> branch, Chain chain,
+                   FrontEnd* front)
     : fs_{fs},
       spec_{std::move(spec)},
       branch_{std::move(branch)},
@@ -115,7 +116,8 @@ Result<void> ViewImpl::kill_suid_sgid(const Caller& c, NodeId node) {
     if ((mode & S_IXGRP) != 0) mode &= ~static_cast<std::uint32_t>(S_ISGID);
     if ((row.flags & kHasXattrs) != 0) {
       INDRA_LET(const auto caps, fs_.tree().xattr(tx, chain_, node, "security.capability"));
-      if (caps) INDRA_TRY(fs_.tree().set_xattr(tx, who(c), chain_, node, "security.capability", std::nullopt, 0));
+      if (caps)
+        INDRA_TRY(fs_.tree().set_xattr(tx, who(c), chain_, node, "security.capability", std::nullopt, 0));
     }
     if (mode == row.mode) return {};
     row.mode = mode;
@@ -129,14 +131,16 @@ Result<Attr> ViewImpl::setattr(const Caller& c, NodeId node, const SetAttr& set)
   if (set.size) {
     if (*set.size > kMaxFileSize) return fail(EFBIG);
     INDRA_LET(const Handle h, open(c, node, O_WRONLY));
-    auto r = change(c, h, set.kill_suid_sgid, [&](Session& s) INDRA_NO_ANALYSIS { return s.content->truncate(*set.size); });
+    auto r = change(c, h, set.kill_suid_sgid,
+                    [&](Session& s) INDRA_NO_ANALYSIS { return s.content->truncate(*set.size); });
     const auto session = file(h).session;
     // With nobody else writing this is a whole change of its own.
     if (r && session.use_count() <= 3 && !session->unlinked) r = fs_.publish(*session);
     release(h);
     if (!r) return fail(r.error());
   }
-  const bool rest = set.mode || set.uid || set.gid || set.atime || set.mtime || (set.kill_suid_sgid && !set.size);
+  const bool rest =
+      set.mode || set.uid || set.gid || set.atime || set.mtime || (set.kill_suid_sgid && !set.size);
   if (rest) {
     const auto session = live_ ? fs_.sessions().find(key(node)) : nullptr;
     std::optional<std::unique_lock<SharedMutex>> lock;
@@ -147,12 +151,14 @@ Result<Attr> ViewImpl::setattr(const Caller& c, NodeId node, const SetAttr& set)
       if (set.mode) row.mode = (row.mode & S_IFMT) | (*set.mode & 07777);
       if (set.uid) row.uid = *set.uid;
       if (set.gid) row.gid = *set.gid;
-      if (((set.kill_suid_sgid && S_ISREG(row.mode)) || ((set.uid || set.gid) && !S_ISDIR(row.mode)))) {  // as chown(2) does
+      if (((set.kill_suid_sgid && S_ISREG(row.mode)) ||
+           ((set.uid || set.gid) && !S_ISDIR(row.mode)))) {  // as chown(2) does
         if (!set.mode) row.mode &= ~static_cast<std::uint32_t>(S_ISUID);
         if (!set.mode && (row.mode & S_IXGRP) != 0) row.mode &= ~static_cast<std::uint32_t>(S_ISGID);
         if ((row.flags & kHasXattrs) != 0 && (set.uid || set.gid)) {
           INDRA_LET(const auto caps, fs_.tree().xattr(tx, chain_, node, "security.capability"));
-          if (caps) INDRA_TRY(fs_.tree().set_xattr(tx, who(c), chain_, node, "security.capability", std::nullopt, 0));
+          if (caps)
+            INDRA_TRY(fs_.tree().set_xattr(tx, who(c), chain_, node, "security.capability", std::nullopt, 0));
         }
       }
       if (set.mtime) row.mtime = *set.mtime;
@@ -209,7 +215,8 @@ Result<Attr> ViewImpl::make(const Caller& c, NodeId parent, std::string_view nam
   return attr(row);
 }
 
-Result<Attr> ViewImpl::mknod(const Caller& c, NodeId parent, std::string_view name, std::uint32_t mode, std::uint64_t rdev) {
+Result<Attr> ViewImpl::mknod(const Caller& c, NodeId parent, std::string_view name, std::uint32_t mode,
+                             std::uint64_t rdev) {
   NodeRow init;
   init.mode = (mode & S_IFMT) == 0 ? mode | S_IFREG : mode;
   if (S_ISDIR(init.mode) || S_ISLNK(init.mode)) return fail(EINVAL);
@@ -223,7 +230,8 @@ Result<Attr> ViewImpl::mkdir(const Caller& c, NodeId parent, std::string_view na
   return make(c, parent, name, std::move(init));
 }
 
-Result<Attr> ViewImpl::symlink(const Caller& c, NodeId parent, std::string_view name, std::string_view target) {
+Result<Attr> ViewImpl::symlink(const Caller& c, NodeId parent, std::string_view name,
+                               std::string_view target) {
   if (target.empty()) return fail(ENOENT);
   if (target.size() > 4095) return fail(ENAMETOOLONG);
   NodeRow init;
@@ -236,7 +244,8 @@ Result<Attr> ViewImpl::link(const Caller& c, NodeId node, NodeId parent, std::st
   INDRA_TRY(check_writable(4096));
   if (name.size() > 255) return fail(ENAMETOOLONG);
   const auto session = fs_.sessions().find(key(node));
-  if (session && session->temporary) INDRA_TRY(fs_.publish(*session));  // linkat of an O_TMPFILE: it comes whole
+  if (session && session->temporary)
+    INDRA_TRY(fs_.publish(*session));  // linkat of an O_TMPFILE: it comes whole
   const Who w = who(c);
   const Ahead a = ahead(node);
   INDRA_LET(const NodeRow row, fs_.writer().mutate([&](Tx& tx) -> Result<NodeRow> {
@@ -251,7 +260,8 @@ Result<Attr> ViewImpl::link(const Caller& c, NodeId node, NodeId parent, std::st
   return attr(row, a);
 }
 
-/// After a node lost a name, inside the transaction: an orphan stays while somebody has it open or refers to it.
+/// After a node lost a name, inside the transaction: an orphan stays while somebody has it open or refers to
+/// it.
 void ViewImpl::lost_name(const NodeRow& row) {
   if (row.nlink != 0) return;
   fs_.orphaned(branch(), row.node);
@@ -289,7 +299,8 @@ Result<void> ViewImpl::rmdir(const Caller& c, NodeId parent, std::string_view na
   return {};
 }
 
-Result<void> ViewImpl::rename(const Caller& c, NodeId from_parent, std::string_view from, NodeId to_parent, std::string_view to, unsigned flags) {
+Result<void> ViewImpl::rename(const Caller& c, NodeId from_parent, std::string_view from, NodeId to_parent,
+                              std::string_view to, unsigned flags) {
   INDRA_TRY(check_writable(0));
   if (to.size() > 255) return fail(ENAMETOOLONG);
   if ((flags & ~static_cast<unsigned>(RENAME_NOREPLACE | RENAME_EXCHANGE)) != 0) return fail(EINVAL);
@@ -297,8 +308,10 @@ Result<void> ViewImpl::rename(const Caller& c, NodeId from_parent, std::string_v
   INDRA_LET(const Tree::Renamed r, fs_.writer().mutate([&](Tx& tx) -> Result<Tree::Renamed> {
     auto renamed = fs_.tree().rename(tx, w, chain_, from_parent, from, to_parent, to, flags);
     if (renamed && renamed->replaced && (flags & RENAME_EXCHANGE) == 0) {
-      if (S_ISDIR(renamed->replaced->mode)) fs_.orphaned(branch(), renamed->replaced->node);
-      else lost_name(*renamed->replaced);
+      if (S_ISDIR(renamed->replaced->mode))
+        fs_.orphaned(branch(), renamed->replaced->node);
+      else
+        lost_name(*renamed->replaced);
     }
     return renamed;
   }));

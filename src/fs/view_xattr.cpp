@@ -68,7 +68,8 @@ Result<std::vector<std::string>> ViewImpl::listxattr(NodeId node) {
   });
 }
 
-Result<void> ViewImpl::setxattr(const Caller& c, NodeId node, std::string_view name, ByteView value, int flags) {
+Result<void> ViewImpl::setxattr(const Caller& c, NodeId node, std::string_view name, ByteView value,
+                                int flags) {
   INDRA_TRY(check_writable(value.size()));
   INDRA_TRY(check_name(name));
   if (value.size() > XATTR_SIZE_MAX) return fail(E2BIG);
@@ -78,15 +79,18 @@ Result<void> ViewImpl::setxattr(const Caller& c, NodeId node, std::string_view n
     if (text != "on" && text != "off") return fail(EINVAL);
     INDRA_TRY(fs_.writer().mutate([&](Tx& tx) -> Result<void> {
       INDRA_LET(const NodeRow row, fs_.tree().node(tx, chain_, node));
-      const std::uint32_t f = text == "off" ? row.flags | kNoVersions : row.flags & ~static_cast<std::uint32_t>(kNoVersions);
+      const std::uint32_t f =
+          text == "off" ? row.flags | kNoVersions : row.flags & ~static_cast<std::uint32_t>(kNoVersions);
       return fs_.tree().set_flags(tx, w, chain_, node, f);
     }));
   } else {
     if (name.starts_with(kOurs)) {
       static constexpr std::array computed{"hash", "artifact_id", "doc_id", "version", "heat", "steward"};
-      if (std::find(computed.begin(), computed.end(), name.substr(kOurs.size())) != computed.end()) return fail(EPERM);
+      if (std::find(computed.begin(), computed.end(), name.substr(kOurs.size())) != computed.end())
+        return fail(EPERM);
     }
-    INDRA_TRY(fs_.writer().mutate([&](Tx& tx) { return fs_.tree().set_xattr(tx, w, chain_, node, name, value, flags); }));
+    INDRA_TRY(fs_.writer().mutate(
+        [&](Tx& tx) { return fs_.tree().set_xattr(tx, w, chain_, node, name, value, flags); }));
   }
   fs_.poke();
   fs_.notify(branch(), this, Change::attributes, node);
@@ -99,7 +103,8 @@ Result<void> ViewImpl::removexattr(const Caller& c, NodeId node, std::string_vie
   INDRA_LET(const auto computed, computed_xattr(node, name));
   if (computed) return fail(EPERM);
   const Who w = who(c);
-  INDRA_TRY(fs_.writer().mutate([&](Tx& tx) { return fs_.tree().set_xattr(tx, w, chain_, node, name, std::nullopt, 0); }));
+  INDRA_TRY(fs_.writer().mutate(
+      [&](Tx& tx) { return fs_.tree().set_xattr(tx, w, chain_, node, name, std::nullopt, 0); }));
   fs_.poke();
   fs_.notify(branch(), this, Change::attributes, node);
   return {};

@@ -26,7 +26,7 @@ bool writes(int flags) { return (flags & O_ACCMODE) != O_RDONLY; }
 }  // namespace
 
 Adapter::Adapter(const MountOptions& options, Connection& connection)
-    : options_{options}, notifier_{connection, known_} {}
+    : options_{options}, notifier_{connection, known_, options_.notify_limit} {}
 
 Adapter::~Adapter() { stop(); }
 
@@ -59,8 +59,10 @@ void Adapter::heard(Slot& s, const Change& c) {
       counters_.bump(parent);
       if (node != 0) counters_.bump(node);
       // Who does not hold the directory holds no name in it.
-      if (known_.find(parent) || s.is_root(parent)) notifier_.entry(parent, c.name, node);
-      else if (node != 0 && known_.find(node)) notifier_.attributes(node);
+      if (known_.find(parent) || s.is_root(parent))
+        notifier_.entry(parent, c.name, node);
+      else if (node != 0 && known_.find(node))
+        notifier_.attributes(node);
       break;
     }
   }
@@ -164,14 +166,17 @@ Result<Entry> Adapter::make(Call& c, WireId parent, std::string_view name, Make&
   return entry_of(c, *s, parent, name, attr);
 }
 
-Result<Entry> Adapter::mknod(Call& c, WireId parent, std::string_view name, std::uint32_t mode, std::uint64_t rdev) {
-  return make(c, parent, name, [&](Slot& s) { return s.view().mknod(c.caller, s.node(parent), name, mode, rdev); });
+Result<Entry> Adapter::mknod(Call& c, WireId parent, std::string_view name, std::uint32_t mode,
+                             std::uint64_t rdev) {
+  return make(c, parent, name,
+              [&](Slot& s) { return s.view().mknod(c.caller, s.node(parent), name, mode, rdev); });
 }
 Result<Entry> Adapter::mkdir(Call& c, WireId parent, std::string_view name, std::uint32_t mode) {
   return make(c, parent, name, [&](Slot& s) { return s.view().mkdir(c.caller, s.node(parent), name, mode); });
 }
 Result<Entry> Adapter::symlink(Call& c, WireId parent, std::string_view name, std::string_view target) {
-  return make(c, parent, name, [&](Slot& s) { return s.view().symlink(c.caller, s.node(parent), name, target); });
+  return make(c, parent, name,
+              [&](Slot& s) { return s.view().symlink(c.caller, s.node(parent), name, target); });
 }
 Result<Entry> Adapter::link(Call& c, WireId node, WireId parent, std::string_view name) {
   if (slot(node) != slot(parent)) return fail(EXDEV);
@@ -191,7 +196,8 @@ Result<void> Adapter::rmdir(Call& c, WireId parent, std::string_view name) {
   if (s == nullptr) return fail(layout_->refuse(parent, name));
   return s->view().rmdir(c.caller, s->node(parent), name);
 }
-Result<void> Adapter::rename(Call& c, WireId from_parent, std::string_view from, WireId to_parent, std::string_view to, unsigned flags) {
+Result<void> Adapter::rename(Call& c, WireId from_parent, std::string_view from, WireId to_parent,
+                             std::string_view to, unsigned flags) {
   Slot* s = slot(from_parent);
   if (s == nullptr) return fail(layout_->refuse(from_parent, from));
   if (slot(to_parent) == nullptr) return fail(layout_->refuse(to_parent, to));
@@ -253,8 +259,8 @@ OpenReply Adapter::opened(const Slot& s, Handle h, int flags, bool created) cons
   r.keep_cache = true;
   // With locks of ours a close must reach us even so: it ends the caller's POSIX locks.
   r.no_flush = !writes(flags) && options_.locks == LockMode::kernel;
-  r.direct_io = writes(flags) && (s.view().shared() || (created && options_.direct_create &&
-                                                        (flags & O_ACCMODE) == O_WRONLY));
+  r.direct_io = writes(flags) &&
+                (s.view().shared() || (created && options_.direct_create && (flags & O_ACCMODE) == O_WRONLY));
   r.parallel_writes = r.direct_io;
   return r;
 }
@@ -282,7 +288,8 @@ Result<OpenReply> Adapter::open(Call& c, WireId id, int flags, bool kill_suid_sg
   return opened(*s, h, flags, false);
 }
 
-Result<Adapter::Created> Adapter::create(Call& c, WireId parent, std::string_view name, std::uint32_t mode, int flags) {
+Result<Adapter::Created> Adapter::create(Call& c, WireId parent, std::string_view name, std::uint32_t mode,
+                                         int flags) {
   Slot* s = slot(parent);
   if (s == nullptr) return fail(layout_->refuse(parent, name));
   c.entry.take(counters_.of(parent));
@@ -335,7 +342,8 @@ Result<ByteView> Adapter::read(Call&, WireId id, Handle h, std::uint64_t at, Mut
   return text.subspan(at, std::min(space.size(), text.size() - at));
 }
 
-Result<void> Adapter::write(Call& c, WireId id, Handle h, std::uint64_t at, ByteView bytes, bool from_page_cache, bool kill_suid_sgid) {
+Result<void> Adapter::write(Call& c, WireId id, Handle h, std::uint64_t at, ByteView bytes,
+                            bool from_page_cache, bool kill_suid_sgid) {
   Slot* s = slot(id);
   if (s == nullptr) return fail(EBADF);
   return s->view().write(c.caller, h, at, bytes, from_page_cache, kill_suid_sgid);
@@ -372,7 +380,8 @@ Result<std::uint64_t> Adapter::lseek(Call&, WireId id, Handle h, std::uint64_t a
   return s->view().lseek(h, at, whence);
 }
 
-Result<std::uint64_t> Adapter::copy_file_range(Call& c, WireId id, Handle h, std::uint64_t at, WireId to, Handle to_handle, std::uint64_t to_at, std::uint64_t n) {
+Result<std::uint64_t> Adapter::copy_file_range(Call& c, WireId id, Handle h, std::uint64_t at, WireId to,
+                                               Handle to_handle, std::uint64_t to_at, std::uint64_t n) {
   Slot* s = slot(id);
   if (s == nullptr || slot(to) != s) return fail(EXDEV);  // the kernel then copies by reading and writing
   return s->view().copy_file_range(c.caller, h, at, to_handle, to_at, n);
@@ -393,12 +402,14 @@ Result<OpenReply> Adapter::opendir(Call&, WireId id) {
   return r;
 }
 
-Result<void> Adapter::readdir(Call& c, WireId id, Handle h, std::uint64_t from, bool plus, const ListSink& sink) {
+Result<void> Adapter::readdir(Call& c, WireId id, Handle h, std::uint64_t from, bool plus,
+                              const ListSink& sink) {
   c.entry.take(counters_.of(id));
   c.attr.take(counters_.any());
   c.node = id;
   if (from < 1 && !sink({".", id, S_IFDIR, 1, nullptr})) return {};
-  if (from < 2 && !sink({"..", known_.find(id).value_or(KnownNodes::Known{id, true}).parent, S_IFDIR, 2, nullptr}))
+  if (from < 2 &&
+      !sink({"..", known_.find(id).value_or(KnownNodes::Known{id, true}).parent, S_IFDIR, 2, nullptr}))
     return {};
   const std::uint64_t cookie = from < kDots ? 0 : from - kDots;
   Slot* s = slot(id);

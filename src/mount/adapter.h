@@ -1,4 +1,5 @@
-// FUSE's operations on Views, free of the wire's structs: ids, names and attributes in, ids and attributes out.
+// FUSE's operations on Views, free of the wire's structs: ids, names and attributes in, ids and attributes
+// out.
 //
 // Threads:  every member may be called from any thread.
 // Errors:   those of the View; a fixed directory refuses changes with EPERM.
@@ -37,10 +38,10 @@ struct Stamp {
 /// One request: who asks, and what the kernel will cache of its answer.
 struct Call {
   Caller caller;
-  Stamp entry, attr;            // what a cacheable reply depends on
-  bool cached_entry = false;    // the reply lets the kernel keep the name (parent, name) ...
-  bool cached_attr = false;     // ... the attributes of `node`
-  bool cached_list = false;     // ... the listing of `node`
+  Stamp entry, attr;          // what a cacheable reply depends on
+  bool cached_entry = false;  // the reply lets the kernel keep the name (parent, name) ...
+  bool cached_attr = false;   // ... the attributes of `node`
+  bool cached_list = false;   // ... the listing of `node`
   WireId node = 0, parent = 0;
   std::string_view name;
 };
@@ -96,7 +97,8 @@ class Adapter {
   Result<Entry> link(Call&, WireId node, WireId parent, std::string_view name);
   Result<void> unlink(Call&, WireId parent, std::string_view name);
   Result<void> rmdir(Call&, WireId parent, std::string_view name);
-  Result<void> rename(Call&, WireId from_parent, std::string_view from, WireId to_parent, std::string_view to, unsigned flags);
+  Result<void> rename(Call&, WireId from_parent, std::string_view from, WireId to_parent, std::string_view to,
+                      unsigned flags);
 
   Result<OpenReply> open(Call&, WireId, int flags, bool kill_suid_sgid);
   struct Created {
@@ -107,13 +109,15 @@ class Adapter {
   Result<Created> tmpfile(Call&, WireId parent, std::uint32_t mode, int flags);
   /// What was read: a part of `space`, or of a virtual file.
   Result<ByteView> read(Call&, WireId, Handle, std::uint64_t at, MutableBytes space);
-  Result<void> write(Call&, WireId, Handle, std::uint64_t at, ByteView, bool from_page_cache, bool kill_suid_sgid);
+  Result<void> write(Call&, WireId, Handle, std::uint64_t at, ByteView, bool from_page_cache,
+                     bool kill_suid_sgid);
   Result<void> flush(Call&, WireId, Handle);
   void release(WireId, Handle);
   Result<void> fsync(Call&, WireId, Handle, bool data_only);
   Result<void> fallocate(Call&, WireId, Handle, int mode, std::uint64_t at, std::uint64_t n);
   Result<std::uint64_t> lseek(Call&, WireId, Handle, std::uint64_t at, int whence);
-  Result<std::uint64_t> copy_file_range(Call&, WireId, Handle, std::uint64_t at, WireId to, Handle to_handle, std::uint64_t to_at, std::uint64_t n);
+  Result<std::uint64_t> copy_file_range(Call&, WireId, Handle, std::uint64_t at, WireId to, Handle to_handle,
+                                        std::uint64_t to_at, std::uint64_t n);
 
   Result<OpenReply> opendir(Call&, WireId);
   Result<void> readdir(Call&, WireId, Handle, std::uint64_t from, bool plus, const ListSink&);

@@ -1,3 +1,4 @@
+// Long because each opcode is a few lines, and they are found where the others are.
 #include "mount/internal/dispatch.h"
 
 #include <fcntl.h>
@@ -97,19 +98,54 @@ std::uint32_t masked(std::uint32_t mode, std::uint32_t umask) { return mode & ~(
 
 constexpr auto kNames = [] {
   std::array<std::string_view, wire::kOpCount> n{};
-  n[FUSE_LOOKUP] = "LOOKUP"; n[FUSE_FORGET] = "FORGET"; n[FUSE_GETATTR] = "GETATTR"; n[FUSE_SETATTR] = "SETATTR";
-  n[FUSE_READLINK] = "READLINK"; n[FUSE_SYMLINK] = "SYMLINK"; n[FUSE_MKNOD] = "MKNOD"; n[FUSE_MKDIR] = "MKDIR";
-  n[FUSE_UNLINK] = "UNLINK"; n[FUSE_RMDIR] = "RMDIR"; n[FUSE_RENAME] = "RENAME"; n[FUSE_LINK] = "LINK";
-  n[FUSE_OPEN] = "OPEN"; n[FUSE_READ] = "READ"; n[FUSE_WRITE] = "WRITE"; n[FUSE_STATFS] = "STATFS";
-  n[FUSE_RELEASE] = "RELEASE"; n[FUSE_FSYNC] = "FSYNC"; n[FUSE_SETXATTR] = "SETXATTR"; n[FUSE_GETXATTR] = "GETXATTR";
-  n[FUSE_LISTXATTR] = "LISTXATTR"; n[FUSE_REMOVEXATTR] = "REMOVEXATTR"; n[FUSE_FLUSH] = "FLUSH"; n[FUSE_INIT] = "INIT";
-  n[FUSE_OPENDIR] = "OPENDIR"; n[FUSE_READDIR] = "READDIR"; n[FUSE_RELEASEDIR] = "RELEASEDIR";
-  n[FUSE_FSYNCDIR] = "FSYNCDIR"; n[FUSE_GETLK] = "GETLK"; n[FUSE_SETLK] = "SETLK"; n[FUSE_SETLKW] = "SETLKW";
-  n[FUSE_ACCESS] = "ACCESS"; n[FUSE_CREATE] = "CREATE"; n[FUSE_INTERRUPT] = "INTERRUPT"; n[FUSE_BMAP] = "BMAP";
-  n[FUSE_DESTROY] = "DESTROY"; n[FUSE_IOCTL] = "IOCTL"; n[FUSE_POLL] = "POLL"; n[FUSE_BATCH_FORGET] = "BATCH_FORGET";
-  n[FUSE_FALLOCATE] = "FALLOCATE"; n[FUSE_READDIRPLUS] = "READDIRPLUS"; n[FUSE_RENAME2] = "RENAME2";
-  n[FUSE_LSEEK] = "LSEEK"; n[FUSE_COPY_FILE_RANGE] = "COPY_FILE_RANGE"; n[FUSE_SYNCFS] = "SYNCFS";
-  n[FUSE_TMPFILE] = "TMPFILE"; n[wire::kOpStatx] = "STATX"; n[wire::kOpCopyFileRange64] = "COPY_FILE_RANGE_64";
+  n[FUSE_LOOKUP] = "LOOKUP";
+  n[FUSE_FORGET] = "FORGET";
+  n[FUSE_GETATTR] = "GETATTR";
+  n[FUSE_SETATTR] = "SETATTR";
+  n[FUSE_READLINK] = "READLINK";
+  n[FUSE_SYMLINK] = "SYMLINK";
+  n[FUSE_MKNOD] = "MKNOD";
+  n[FUSE_MKDIR] = "MKDIR";
+  n[FUSE_UNLINK] = "UNLINK";
+  n[FUSE_RMDIR] = "RMDIR";
+  n[FUSE_RENAME] = "RENAME";
+  n[FUSE_LINK] = "LINK";
+  n[FUSE_OPEN] = "OPEN";
+  n[FUSE_READ] = "READ";
+  n[FUSE_WRITE] = "WRITE";
+  n[FUSE_STATFS] = "STATFS";
+  n[FUSE_RELEASE] = "RELEASE";
+  n[FUSE_FSYNC] = "FSYNC";
+  n[FUSE_SETXATTR] = "SETXATTR";
+  n[FUSE_GETXATTR] = "GETXATTR";
+  n[FUSE_LISTXATTR] = "LISTXATTR";
+  n[FUSE_REMOVEXATTR] = "REMOVEXATTR";
+  n[FUSE_FLUSH] = "FLUSH";
+  n[FUSE_INIT] = "INIT";
+  n[FUSE_OPENDIR] = "OPENDIR";
+  n[FUSE_READDIR] = "READDIR";
+  n[FUSE_RELEASEDIR] = "RELEASEDIR";
+  n[FUSE_FSYNCDIR] = "FSYNCDIR";
+  n[FUSE_GETLK] = "GETLK";
+  n[FUSE_SETLK] = "SETLK";
+  n[FUSE_SETLKW] = "SETLKW";
+  n[FUSE_ACCESS] = "ACCESS";
+  n[FUSE_CREATE] = "CREATE";
+  n[FUSE_INTERRUPT] = "INTERRUPT";
+  n[FUSE_BMAP] = "BMAP";
+  n[FUSE_DESTROY] = "DESTROY";
+  n[FUSE_IOCTL] = "IOCTL";
+  n[FUSE_POLL] = "POLL";
+  n[FUSE_BATCH_FORGET] = "BATCH_FORGET";
+  n[FUSE_FALLOCATE] = "FALLOCATE";
+  n[FUSE_READDIRPLUS] = "READDIRPLUS";
+  n[FUSE_RENAME2] = "RENAME2";
+  n[FUSE_LSEEK] = "LSEEK";
+  n[FUSE_COPY_FILE_RANGE] = "COPY_FILE_RANGE";
+  n[FUSE_SYNCFS] = "SYNCFS";
+  n[FUSE_TMPFILE] = "TMPFILE";
+  n[wire::kOpStatx] = "STATX";
+  n[wire::kOpCopyFileRange64] = "COPY_FILE_RANGE_64";
   return n;
 }();
 
@@ -145,6 +181,15 @@ struct Dispatcher::Request {
     rest = rest.subspan(end + 1);
     return text.substr(0, end);
   }
+  /// The name of a directory entry: the kernel lets through longer ones than we have.
+  struct Refused {
+    int error;
+  };
+  std::string_view entry_name() {
+    const std::string_view n = name();
+    if (n.size() > 255) throw Refused{ENAMETOOLONG};
+    return n;
+  }
   WireId id() const { return head.nodeid; }
 };
 
@@ -166,15 +211,19 @@ void Dispatcher::error(Request& r, int e) {
 }
 
 void Dispatcher::answer(Request& r, const Result<void>& done) {
-  if (done) (void)ok(r);
-  else error(r, to_errno(done.error()));
+  if (done)
+    (void)ok(r);
+  else
+    error(r, to_errno(done.error()));
 }
 
 void Dispatcher::send_entry(Request& r, const Entry& e) {
   const fuse_entry_out out = encode(e);
   const std::array body{as_iov(out)};
-  if (ok(r, body) != 0) adapter_.undo(e.id);
-  else adapter_.sent(r.call);
+  if (ok(r, body) != 0)
+    adapter_.undo(e.id);
+  else
+    adapter_.sent(r.call);
 }
 
 void Dispatcher::send_attr(Request& r, const AttrReply& a) {
@@ -191,8 +240,10 @@ void Dispatcher::send_open(Request& r, const OpenReply& o) {
   const fuse_open_out out = encode(o);
   const std::array body{as_iov(out)};
   if (ok(r, body) == 0) return;
-  if (r.head.opcode == FUSE_OPENDIR) adapter_.releasedir(r.id(), o.handle);
-  else adapter_.release(r.id(), o.handle);
+  if (r.head.opcode == FUSE_OPENDIR)
+    adapter_.releasedir(r.id(), o.handle);
+  else
+    adapter_.release(r.id(), o.handle);
 }
 
 bool Dispatcher::slow(Buffer& buffer) noexcept {
@@ -204,8 +255,10 @@ bool Dispatcher::slow(Buffer& buffer) noexcept {
     case FUSE_SYNCFS:
     case FUSE_COPY_FILE_RANGE:
     case wire::kOpCopyFileRange64:
-    case FUSE_FALLOCATE: return true;
-    default: return false;
+    case FUSE_FALLOCATE:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -217,6 +270,8 @@ void Dispatcher::handle(Buffer& buffer, std::size_t size) {
     if (r.head.opcode < wire::kOpCount)
       counters_.requests[r.head.opcode].fetch_add(1, std::memory_order_relaxed);
     run(r);
+  } catch (const Request::Refused& e) {
+    error(r, e.error);
   } catch (const std::exception& e) {
     counters_.exceptions.fetch_add(1, std::memory_order_relaxed);
     log::error("{} on node {}: {}", opcode_name(r.head.opcode), r.head.nodeid, e.what());
@@ -230,33 +285,45 @@ void Dispatcher::handle(Buffer& buffer, std::size_t size) {
 
 void Dispatcher::run(Request& r) {
   switch (r.head.opcode) {
-    case FUSE_LOOKUP: return lookup(r);
+    case FUSE_LOOKUP:
+      return lookup(r);
     case FUSE_FORGET:
-    case FUSE_BATCH_FORGET: return forget(r);
+    case FUSE_BATCH_FORGET:
+      return forget(r);
     case FUSE_GETATTR:
     case FUSE_READLINK:
-    case FUSE_STATFS: return attributes(r);
-    case FUSE_SETATTR: return setattr(r);
-    case wire::kOpStatx: return statx(r);
+    case FUSE_STATFS:
+      return attributes(r);
+    case FUSE_SETATTR:
+      return setattr(r);
+    case wire::kOpStatx:
+      return statx(r);
     case FUSE_SYMLINK:
     case FUSE_MKNOD:
     case FUSE_MKDIR:
     case FUSE_LINK:
     case FUSE_UNLINK:
-    case FUSE_RMDIR: return make(r);
+    case FUSE_RMDIR:
+      return make(r);
     case FUSE_RENAME:
-    case FUSE_RENAME2: return rename(r);
+    case FUSE_RENAME2:
+      return rename(r);
     case FUSE_OPEN:
-    case FUSE_OPENDIR: return open(r);
+    case FUSE_OPENDIR:
+      return open(r);
     case FUSE_CREATE:
-    case FUSE_TMPFILE: return create(r);
-    case FUSE_READ: return read(r);
+    case FUSE_TMPFILE:
+      return create(r);
+    case FUSE_READ:
+      return read(r);
     case FUSE_READDIR:
-    case FUSE_READDIRPLUS: return list(r);
+    case FUSE_READDIRPLUS:
+      return list(r);
     case FUSE_SETXATTR:
     case FUSE_GETXATTR:
     case FUSE_LISTXATTR:
-    case FUSE_REMOVEXATTR: return xattr(r);
+    case FUSE_REMOVEXATTR:
+      return xattr(r);
     case FUSE_WRITE:
     case FUSE_FLUSH:
     case FUSE_RELEASE:
@@ -267,15 +334,21 @@ void Dispatcher::run(Request& r) {
     case FUSE_FALLOCATE:
     case FUSE_LSEEK:
     case FUSE_COPY_FILE_RANGE:
-    case wire::kOpCopyFileRange64: return data(r);
-    case FUSE_INTERRUPT: r.answered = true; return;  // no operation waits for anything but a disk
-    case FUSE_DESTROY: (void)ok(r); return;
-    default: return error(r, ENOSYS);  // ACCESS, BMAP, IOCTL, POLL: the kernel stops asking
+    case wire::kOpCopyFileRange64:
+      return data(r);
+    case FUSE_INTERRUPT:
+      r.answered = true;
+      return;  // no operation waits for anything but a disk
+    case FUSE_DESTROY:
+      (void)ok(r);
+      return;
+    default:
+      return error(r, ENOSYS);  // ACCESS, BMAP, IOCTL, POLL: the kernel stops asking
   }
 }
 
 void Dispatcher::lookup(Request& r) {
-  const auto e = adapter_.lookup(r.call, r.id(), r.name());
+  const auto e = adapter_.lookup(r.call, r.id(), r.entry_name());
   if (!e) return error(r, to_errno(e.error()));
   send_entry(r, *e);
 }
@@ -366,27 +439,29 @@ void Dispatcher::make(Request& r) {
   Result<Entry> e{Entry{}};
   switch (r.head.opcode) {
     case FUSE_SYMLINK: {
-      const auto name = r.name();
+      const auto name = r.entry_name();
       e = adapter_.symlink(r.call, r.id(), name, r.name());
       break;
     }
     case FUSE_MKNOD: {
       const auto in = r.take<fuse_mknod_in>();
-      e = adapter_.mknod(r.call, r.id(), r.name(), masked(in.mode, in.umask), decode_dev(in.rdev));
+      e = adapter_.mknod(r.call, r.id(), r.entry_name(), masked(in.mode, in.umask), decode_dev(in.rdev));
       break;
     }
     case FUSE_MKDIR: {
       const auto in = r.take<fuse_mkdir_in>();
-      e = adapter_.mkdir(r.call, r.id(), r.name(), masked(in.mode, in.umask));
+      e = adapter_.mkdir(r.call, r.id(), r.entry_name(), masked(in.mode, in.umask));
       break;
     }
     case FUSE_LINK: {
       const auto in = r.take<fuse_link_in>();
-      e = adapter_.link(r.call, in.oldnodeid, r.id(), r.name());
+      e = adapter_.link(r.call, in.oldnodeid, r.id(), r.entry_name());
       break;
     }
-    case FUSE_UNLINK: return answer(r, adapter_.unlink(r.call, r.id(), r.name()));
-    default: return answer(r, adapter_.rmdir(r.call, r.id(), r.name()));
+    case FUSE_UNLINK:
+      return answer(r, adapter_.unlink(r.call, r.id(), r.entry_name()));
+    default:
+      return answer(r, adapter_.rmdir(r.call, r.id(), r.entry_name()));
   }
   if (!e) return error(r, to_errno(e.error()));
   send_entry(r, *e);
@@ -394,10 +469,12 @@ void Dispatcher::make(Request& r) {
 
 void Dispatcher::rename(Request& r) {
   fuse_rename2_in in{};
-  if (r.head.opcode == FUSE_RENAME2) in = r.take<fuse_rename2_in>();
-  else in.newdir = r.take<fuse_rename_in>().newdir;
-  const auto from = r.name();
-  answer(r, adapter_.rename(r.call, r.id(), from, in.newdir, r.name(), in.flags));
+  if (r.head.opcode == FUSE_RENAME2)
+    in = r.take<fuse_rename2_in>();
+  else
+    in.newdir = r.take<fuse_rename_in>().newdir;
+  const auto from = r.entry_name();
+  answer(r, adapter_.rename(r.call, r.id(), from, in.newdir, r.entry_name(), in.flags));
 }
 
 void Dispatcher::open(Request& r) {
@@ -407,7 +484,8 @@ void Dispatcher::open(Request& r) {
     return send_open(r, *o);
   }
   const auto in = r.take<fuse_open_in>();
-  const auto o = adapter_.open(r.call, r.id(), static_cast<int>(in.flags), (in.open_flags & FUSE_OPEN_KILL_SUIDGID) != 0);
+  const auto o = adapter_.open(r.call, r.id(), static_cast<int>(in.flags),
+                               (in.open_flags & FUSE_OPEN_KILL_SUIDGID) != 0);
   if (!o) return error(r, to_errno(o.error()));
   send_open(r, *o);
 }
@@ -416,7 +494,7 @@ void Dispatcher::create(Request& r) {
   const auto in = r.take<fuse_create_in>();
   const std::uint32_t mode = masked(in.mode, in.umask);
   const auto flags = static_cast<int>(in.flags);
-  const auto c = r.head.opcode == FUSE_CREATE ? adapter_.create(r.call, r.id(), r.name(), mode, flags)
+  const auto c = r.head.opcode == FUSE_CREATE ? adapter_.create(r.call, r.id(), r.entry_name(), mode, flags)
                                               : adapter_.tmpfile(r.call, r.id(), mode, flags);
   if (!c) return error(r, to_errno(c.error()));
   const fuse_entry_out entry = encode(c->entry);
@@ -430,7 +508,8 @@ void Dispatcher::create(Request& r) {
 void Dispatcher::read(Request& r) {
   const auto in = r.take<fuse_read_in>();
   const MutableBytes space = r.buffer.content();
-  const auto got = adapter_.read(r.call, r.id(), in.fh, in.offset, space.first(std::min<std::size_t>(in.size, space.size())));
+  const auto got = adapter_.read(r.call, r.id(), in.fh, in.offset,
+                                 space.first(std::min<std::size_t>(in.size, space.size())));
   if (!got) return error(r, to_errno(got.error()));
   const std::array body{iovec{const_cast<std::byte*>(got->data()), got->size()}};
   (void)ok(r, body);
@@ -482,8 +561,10 @@ void Dispatcher::list(Request& r) {
     std::memcpy(&entry, st.space.data() + at, sizeof entry);
     std::memcpy(&dirent, st.space.data() + at + head - FUSE_NAME_OFFSET, FUSE_NAME_OFFSET);
     const std::string_view name{reinterpret_cast<const char*>(st.space.data() + at + head), dirent.namelen};
-    if (e != 0) adapter_.undo(entry.nodeid);
-    else if (entry.nodeid != 0) adapter_.sent_item(r.call, r.id(), name, entry.nodeid);
+    if (e != 0)
+      adapter_.undo(entry.nodeid);
+    else if (entry.nodeid != 0)
+      adapter_.sent_item(r.call, r.id(), name, entry.nodeid);
     at += FUSE_DIRENT_ALIGN(head + dirent.namelen);
   }
 }
@@ -500,7 +581,8 @@ void Dispatcher::xattr(Request& r) {
     }
     const auto name = r.name();
     if (r.rest.size() < in.size) throw Request::Malformed{};
-    return answer(r, adapter_.setxattr(r.call, r.id(), name, r.rest.first(in.size), static_cast<int>(in.flags)));
+    return answer(r,
+                  adapter_.setxattr(r.call, r.id(), name, r.rest.first(in.size), static_cast<int>(in.flags)));
   }
   const auto in = r.take<fuse_getxattr_in>();
   Bytes value;
@@ -535,7 +617,8 @@ void Dispatcher::data(Request& r) {
     case FUSE_WRITE: {
       const auto in = r.take<fuse_write_in>();
       if (r.rest.size() < in.size) throw Request::Malformed{};
-      const auto done = adapter_.write(c, r.id(), in.fh, in.offset, r.rest.first(in.size), (in.write_flags & FUSE_WRITE_CACHE) != 0,
+      const auto done = adapter_.write(c, r.id(), in.fh, in.offset, r.rest.first(in.size),
+                                       (in.write_flags & FUSE_WRITE_CACHE) != 0,
                                        (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0);
       if (!done) return error(r, to_errno(done.error()));
       fuse_write_out out{};
@@ -544,15 +627,23 @@ void Dispatcher::data(Request& r) {
       (void)ok(r, body);
       return;
     }
-    case FUSE_FLUSH: return answer(r, adapter_.flush(c, r.id(), r.take<fuse_flush_in>().fh));
-    case FUSE_RELEASE: adapter_.release(r.id(), r.take<fuse_release_in>().fh); (void)ok(r); return;
-    case FUSE_RELEASEDIR: adapter_.releasedir(r.id(), r.take<fuse_release_in>().fh); (void)ok(r); return;
+    case FUSE_FLUSH:
+      return answer(r, adapter_.flush(c, r.id(), r.take<fuse_flush_in>().fh));
+    case FUSE_RELEASE:
+      adapter_.release(r.id(), r.take<fuse_release_in>().fh);
+      (void)ok(r);
+      return;
+    case FUSE_RELEASEDIR:
+      adapter_.releasedir(r.id(), r.take<fuse_release_in>().fh);
+      (void)ok(r);
+      return;
     case FUSE_FSYNC: {
       const auto in = r.take<fuse_fsync_in>();
       return answer(r, adapter_.fsync(c, r.id(), in.fh, (in.fsync_flags & FUSE_FSYNC_FDATASYNC) != 0));
     }
     case FUSE_FSYNCDIR:
-    case FUSE_SYNCFS: return answer(r, adapter_.sync(c, r.id()));
+    case FUSE_SYNCFS:
+      return answer(r, adapter_.sync(c, r.id()));
     case FUSE_FALLOCATE: {
       const auto in = r.take<fuse_fallocate_in>();
       return answer(r, adapter_.fallocate(c, r.id(), in.fh, static_cast<int>(in.mode), in.offset, in.length));
@@ -571,7 +662,8 @@ void Dispatcher::data(Request& r) {
       const bool wide = r.head.opcode == wire::kOpCopyFileRange64;
       // The older answer has 32 bits.
       const std::uint64_t n = wide ? in.len : std::min<std::uint64_t>(in.len, 0x7FFF'F000);
-      const auto done = adapter_.copy_file_range(c, r.id(), in.fh_in, in.off_in, in.nodeid_out, in.fh_out, in.off_out, n);
+      const auto done =
+          adapter_.copy_file_range(c, r.id(), in.fh_in, in.off_in, in.nodeid_out, in.fh_out, in.off_out, n);
       if (!done) return error(r, to_errno(done.error()));
       const wire::CopyFileRangeOut out64{*done};
       fuse_write_out out32{};

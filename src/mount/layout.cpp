@@ -62,7 +62,8 @@ Result<Slot*> Layout::open(std::string key, const ViewSpec& spec) {
       return s.get();
     }
   std::uint64_t index = 0;
-  if (!owned_.empty()) {  // view 0 is the mounted one; the others take turns, so that an id is not soon reused
+  if (!owned_
+           .empty()) {  // view 0 is the mounted one; the others take turns, so that an id is not soon reused
     index = opened_ % (kViews - 1) + 1;
     for (std::size_t tries = 0; slots_[index].load() != nullptr; ++tries) {
       if (tries == kViews) return fail(ENFILE, "too many branches and snapshots are in use below this mount");
@@ -94,7 +95,8 @@ void Layout::let_go(Slot& s, std::uint64_t n) {
 }
 
 bool Layout::is_directory(WireId id) noexcept {
-  return id == fixed_id::root || id == fixed_id::indra || id == fixed_id::branches || id == fixed_id::snapshots;
+  return id == fixed_id::root || id == fixed_id::indra || id == fixed_id::branches ||
+         id == fixed_id::snapshots;
 }
 
 Result<Attr> Layout::fixed_attr(WireId id) const {
@@ -144,14 +146,16 @@ Result<Layout::Found> Layout::find(WireId dir, std::string_view name) {
       ViewSpec spec = options_.view;
       if (!snapshot && name == spec.branch && spec.snapshot.empty()) return Found{fixed_id::here};
       // A listed name only: a front end must not learn of others by guessing.
-      if (!contains(snapshot ? views_.snapshot_names(spec.bucket) : views_.branch_names(spec.bucket), name)) break;
+      if (!contains(snapshot ? views_.snapshot_names(spec.bucket) : views_.branch_names(spec.bucket), name))
+        break;
       (snapshot ? spec.snapshot : spec.branch) = name;
       if (!snapshot) spec.snapshot.clear();
       spec.read_only = snapshot || options_.read_only;
       INDRA_LET(Slot * s, open((snapshot ? "s:" : "b:") + std::string{name}, spec));
       return Found{s->root_wire_, s};
     }
-    default: break;
+    default:
+      break;
   }
   return fail(ENOENT);
 }
@@ -173,14 +177,16 @@ std::vector<Layout::Fixed> Layout::list(WireId dir) const {
     case fixed_id::branches:
       for (auto& name : views_.branch_names(options_.view.bucket)) {
         const bool here = name == options_.view.branch && options_.view.snapshot.empty();
-        out.push_back({here ? fixed_id::here : ~0ull, std::move(name), static_cast<std::uint32_t>(here ? S_IFLNK : S_IFDIR)});
+        out.push_back({here ? fixed_id::here : ~0ull, std::move(name),
+                       static_cast<std::uint32_t>(here ? S_IFLNK : S_IFDIR)});
       }
       break;
     case fixed_id::snapshots:
       for (auto& name : views_.snapshot_names(options_.view.bucket))
         out.push_back({~0ull, std::move(name), S_IFDIR});
       break;
-    default: break;
+    default:
+      break;
   }
   return out;
 }

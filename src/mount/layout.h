@@ -1,7 +1,8 @@
 // Where things are below a mount point: inode numbers on the wire, the mounted branch, other branches and
 // snapshots (views opened when first used), and the fixed directories and virtual files around them.
 //
-// Shapes:   a wire id is (view index << 48) | NodeId. View 0 is the mounted branch, whose root has a fixed id.
+// Shapes:   a wire id is (view index << 48) | NodeId. View 0 is the mounted branch, whose root has a fixed
+// id.
 //           It is also st_ino.
 // Threads:  every member may be called from any thread.
 // Source:   docs/design/mount.md, M10 to M14.
@@ -25,10 +26,11 @@ namespace indra {
 using WireId = std::uint64_t;
 
 namespace fixed_id {
-inline constexpr WireId root = 1, vault = 2, peers = 3, realms = 4, indra = 5, attention_log = 6, heat_json = 7,
-                        peers_json = 8, player_json = 9, status_json = 10, sync_status_json = 11, branches = 12,
-                        snapshots = 13, here = 14;  // `here`: the mounted branch in branches/, a link to ../vault
-inline constexpr WireId end = 16;                   // NodeIds other than a root's start here
+inline constexpr WireId root = 1, vault = 2, peers = 3, realms = 4, indra = 5, attention_log = 6,
+                        heat_json = 7, peers_json = 8, player_json = 9, status_json = 10,
+                        sync_status_json = 11, branches = 12, snapshots = 13,
+                        here = 14;  // `here`: the mounted branch in branches/, a link to ../vault
+inline constexpr WireId end = 16;   // NodeIds other than a root's start here
 }  // namespace fixed_id
 
 /// One view of the mount, and the ear through which it tells of changes.
@@ -58,9 +60,10 @@ class Slot final : public FrontEnd {
   WireId root_wire_;
   Hear hear_;
   NodeId root_{};
-  std::string key_;                     // "b:NAME" or "s:NAME"; empty for the mounted branch
-  std::atomic<std::int64_t> refs_{0};   // what the kernel holds of it: nodes and handles; not counted in view 0
-  std::shared_ptr<View> view_;          // last: goes first, while the ear still listens
+  std::string key_;  // "b:NAME" or "s:NAME"; empty for the mounted branch
+  std::atomic<std::int64_t> refs_{
+      0};                       // what the kernel holds of it: nodes and handles; not counted in view 0
+  std::shared_ptr<View> view_;  // last: goes first, while the ear still listens
 };
 
 class Layout {

@@ -1,5 +1,6 @@
 #include "mount/mount.h"
 
+#include <cerrno>
 #include <mutex>
 
 #include "base/log.h"
@@ -12,7 +13,11 @@ namespace indra {
 
 struct Mount::Impl {
   Impl(MountOptions o, std::unique_ptr<Connection> c)
-      : options{std::move(o)}, connection{std::move(c)}, adapter{options, *connection}, dispatcher{*connection, adapter}, loop{*connection, dispatcher, options} {}
+      : options{std::move(o)},
+        connection{std::move(c)},
+        adapter{options, *connection},
+        dispatcher{*connection, adapter},
+        loop{*connection, dispatcher, options} {}
 
   const MountOptions options;
   std::unique_ptr<Connection> connection;
@@ -27,9 +32,12 @@ struct Mount::Impl {
 };
 
 Result<std::unique_ptr<Mount>> Mount::start(MountOptions options, Views& views, std::function<void()> ended) {
+  if (options.locks == LockMode::daemon) return fail(EOPNOTSUPP, "locks=daemon is not there yet");
   INDRA_LET(auto connection, Connection::mount(options));
   auto impl = std::make_unique<Impl>(std::move(options), std::move(connection));
   INDRA_TRY(impl->adapter.start(views));
+  if (impl->options.cache == CacheMode::exclusive && impl->adapter.layout().mounted().view().shared())
+    return fail(EBUSY, "cache=exclusive needs a branch that nobody else can write");
   impl->ended = std::move(ended);
   impl->loop.start();
   Impl* i = impl.get();
@@ -77,6 +85,7 @@ Mount::Figures Mount::figures() const {
   Figures f;
   f.known_nodes = impl_->adapter.known();
   f.notifications = impl_->adapter.notifier().sent();
+  f.overflows = impl_->adapter.notifier().overflows();
   const Counters& c = impl_->dispatcher.counters();
   f.errors = c.errors;
   f.exceptions = c.exceptions;

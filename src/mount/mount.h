@@ -16,19 +16,21 @@ namespace indra {
 
 class Mount {
  public:
-  /// `views` must outlive the Mount. `ended` is called once, from a thread of the Mount, when the mount is gone:
-  /// by stop(), or taken away from outside. It must not destroy the Mount.
-  [[nodiscard]] static Result<std::unique_ptr<Mount>> start(MountOptions, Views&, std::function<void()> ended = {});
+  /// `views` must outlive the Mount. `ended` is called once, from a thread of the Mount, when the mount is
+  /// gone: by stop(), or taken away from outside. It must not destroy the Mount.
+  [[nodiscard]] static Result<std::unique_ptr<Mount>> start(MountOptions, Views&,
+                                                            std::function<void()> ended = {});
   ~Mount();  ///< stops, lazily if need be
 
-  /// Takes the mount away and returns when every request was answered. EBUSY while files are open, unless `lazy`.
+  /// Takes the mount away and returns when every request was answered. EBUSY while files are open, unless
+  /// `lazy`.
   [[nodiscard]] Result<void> stop(bool lazy = false);
   [[nodiscard]] bool running() const;
   void wait();  ///< until it has ended
   [[nodiscard]] const MountOptions& options() const;
 
   struct Figures {
-    std::uint64_t known_nodes = 0, notifications = 0, errors = 0, exceptions = 0;
+    std::uint64_t known_nodes = 0, notifications = 0, overflows = 0, errors = 0, exceptions = 0;
     unsigned workers = 0;
     std::vector<std::pair<std::string, std::uint64_t>> requests;  ///< by opcode, those that came
   };

@@ -37,7 +37,9 @@ void Notifier::push(Item item) {
       items_.push_back(std::move(item));
     }
   }
-  if (overflowed) log::warn("more than {} changes wait to be told to the kernel: dropping its caches", limit_);
+  if (overflowed && overflows_.load(std::memory_order_relaxed) % 100 == 1)
+    log::warn("more than {} changes wait to be told to the kernel: dropping its caches (time {})", limit_,
+              overflows());
   wake_.notify_one();
 }
 
@@ -70,8 +72,12 @@ void Notifier::run() INDRA_NO_ANALYSIS {
 
 void Notifier::tell(const Item& item) {
   switch (item.kind) {
-    case Item::attributes: tell_inode(item.node, false); break;
-    case Item::data: tell_inode(item.node, true); break;
+    case Item::attributes:
+      tell_inode(item.node, false);
+      break;
+    case Item::data:
+      tell_inode(item.node, true);
+      break;
     case Item::entry: {
       // Entry first: it waits for lookups and readdirs of the directory that are under way, so what they
       // bring is dropped by what follows.
@@ -99,7 +105,8 @@ void Notifier::tell_inode(std::uint64_t node, bool data) {
 
 void Notifier::tell_everything() {
   if (const int e = connection_.notify_all_entries(); e != 0)
-    log::warn("this kernel cannot drop all names at once (errno {}); names changed elsewhere may show late", e);
+    log::warn("this kernel cannot drop all names at once (errno {}); names changed elsewhere may show late",
+              e);
   for (const std::uint64_t node : known_.all()) {
     if (connection_.ended()) return;
     sent_.fetch_add(1, std::memory_order_relaxed);

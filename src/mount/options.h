@@ -33,18 +33,19 @@ struct MountOptions {
   LayoutKind layout = LayoutKind::vault;
   bool read_only = false;
   bool allow_other = false;
-  bool auto_unmount = false;  ///< unmount when this process dies; done by fusermount3
-  bool nonempty = false;      ///< cover a directory that holds something
-  bool dev_suid = false;      ///< honour devices and setuid programs (root only)
+  bool auto_unmount = false;       ///< unmount when this process dies; done by fusermount3
+  bool nonempty = false;           ///< cover a directory that holds something
+  bool dev_suid = false;           ///< honour devices and setuid programs (root only)
   std::string fsname = "indrafs";  ///< shown as source in /proc/mounts: the vault's path
   LockMode locks = LockMode::kernel;
   CacheMode cache = CacheMode::write_through;
-  unsigned workers = 0;       ///< 0 = two, or one on a single core
-  unsigned max_workers = 16;  ///< while operations wait for a disk
-  TimeNs spin = 100'000;      ///< how long a worker asks again before it sleeps
+  unsigned workers = 0;                            ///< 0 = two, or one on a single core
+  unsigned max_workers = 16;                       ///< while operations wait for a disk
+  TimeNs spin = 100'000;                           ///< how long a worker asks again before it sleeps
   TimeNs entry_timeout = kSecond * 1'000'000'000;  ///< how long the kernel may keep a name ...
   TimeNs attr_timeout = kSecond * 1'000'000'000;   ///< ... and attributes, unless told of a change
-  bool direct_create = false;  ///< files made write-only skip the page cache: one round trip less each
+  bool direct_create = false;         ///< files made write-only skip the page cache: one round trip less each
+  std::size_t notify_limit = 65'536;  ///< changes that may wait to be told; beyond it all caches are dropped
   VirtualFiles files;
 };
 

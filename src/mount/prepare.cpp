@@ -131,8 +131,9 @@ Result<pid_t> spawn_fusermount(const std::vector<std::string>& args, int socket,
   const int rc = ::posix_spawnp(&pid, "fusermount3", &actions, nullptr, argv.data(), envp.data());
   posix_spawn_file_actions_destroy(&actions);
   if (rc == ENOENT)
-    return fail(ENOENT, "fusermount3 is needed to mount as an ordinary user and was not found "
-                        "(Debian: apt-get install fuse3)");
+    return fail(ENOENT,
+                "fusermount3 is needed to mount as an ordinary user and was not found "
+                "(Debian: apt-get install fuse3)");
   if (rc != 0) return fail(rc, "run fusermount3");
   return pid;
 }
@@ -171,7 +172,7 @@ Result<void> unmount_path(const std::string& path, bool lazy) {
 
 Result<std::string> prepare_mountpoint(const MountOptions& options) {
   INDRA_LET(std::string path, absolute(options.mountpoint));
-  struct stat st{};
+  struct stat st {};
   if (::stat(path.c_str(), &st) != 0) {
     if (errno != ENOTCONN) return fail(errno, "mount point " + path);
     log::warn("{} is a dead mount of a daemon that ended; taking it away", path);

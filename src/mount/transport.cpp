@@ -89,7 +89,9 @@ Result<void> Connection::mount_directly(const MountOptions& options) {
   if (fd_ < 0) {
     const int why = errno;
     if (why == ENOENT || why == ENODEV || why == ENXIO)
-      return fail(why, "/dev/fuse is not there (load the kernel module: modprobe fuse; in a container: --device /dev/fuse)");
+      return fail(why,
+                  "/dev/fuse is not there (load the kernel module: modprobe fuse; in a container: --device "
+                  "/dev/fuse)");
     return fail(why, "open /dev/fuse");
   }
   std::string data = "fd=" + std::to_string(fd_) + ",rootmode=40000,user_id=" + std::to_string(::geteuid()) +
@@ -124,8 +126,7 @@ Result<void> Connection::mount_by_helper(const MountOptions& options) {
     ::close(pair[1]);
     return fail(why, "pipe");
   }
-  // A helper that stays would keep the pipe open: it writes to our own standard error then.
-  auto pid = spawn_fusermount({"-o", opts, "--", mountpoint_}, pair[0], options.auto_unmount ? -1 : err[1]);
+  auto pid = spawn_fusermount({"-o", opts, "--", mountpoint_}, pair[0], err[1]);
   ::close(pair[0]);
   ::close(err[1]);
   if (!pid) {

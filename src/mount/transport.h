@@ -1,7 +1,8 @@
 // The connection to the kernel: /dev/fuse, the mount, the handshake, replies and notifications.
 //
 // Shapes:   a request is one read(2) of the descriptor, a reply one writev(2).
-// Threads:  receive(), reply() and notify_*() may be called from any thread. A notification must never be sent
+// Threads:  receive(), reply() and notify_*() may be called from any thread. A notification must never be
+// sent
 //           by a thread that owes a reply: the kernel may wait for that reply's directory lock.
 // Errors:   errno as the kernel gives it; mount() names the cause and the remedy.
 // Source:   docs/design/mount.md, docs/decisions/0003-own-transport.md.

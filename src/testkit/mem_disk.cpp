@@ -34,8 +34,10 @@ struct Image {
     for (std::uint64_t pos = at; pos < to;) {
       const std::uint64_t in = pos % kBlock, len = std::min(to - pos, kBlock - in);
       if (const auto it = blocks.find(pos / kBlock); it != blocks.end()) {
-        if (len == kBlock) blocks.erase(it);
-        else std::memset(it->second.data() + in, 0, len);
+        if (len == kBlock)
+          blocks.erase(it);
+        else
+          std::memset(it->second.data() + in, 0, len);
       }
       pos += len;
     }
@@ -44,10 +46,13 @@ struct Image {
     if (at >= size) return 0;
     const std::size_t all = static_cast<std::size_t>(std::min<std::uint64_t>(out.size(), size - at));
     for (std::size_t done = 0; done < all;) {
-      const std::uint64_t pos = at + done, in = pos % kBlock, n = std::min<std::uint64_t>(all - done, kBlock - in);
+      const std::uint64_t pos = at + done, in = pos % kBlock,
+                          n = std::min<std::uint64_t>(all - done, kBlock - in);
       const auto it = blocks.find(pos / kBlock);
-      if (it == blocks.end()) std::memset(out.data() + done, 0, n);
-      else std::memcpy(out.data() + done, it->second.data() + in, n);
+      if (it == blocks.end())
+        std::memset(out.data() + done, 0, n);
+      else
+        std::memcpy(out.data() + done, it->second.data() + in, n);
       done += n;
     }
     return all;
@@ -128,7 +133,8 @@ class MemDisk::File final : public DiskFile {
     INDRA_TRY(alive());
     std::uint64_t wanted = 0;
     if (!bytes.empty())
-      for (std::uint64_t b = at / kBlock; b <= (at + bytes.size() - 1) / kBlock; ++b) wanted += i_->now.blocks.contains(b) ? 0 : kBlock;
+      for (std::uint64_t b = at / kBlock; b <= (at + bytes.size() - 1) / kBlock; ++b)
+        wanted += i_->now.blocks.contains(b) ? 0 : kBlock;
     if (wanted != 0 && s_->used() + wanted > s_->capacity) return fail(ENOSPC, path_);
     i_->now.write(at, bytes);
     i_->unsynced.push_back({at, 0, Bytes(bytes.begin(), bytes.end())});
@@ -140,8 +146,10 @@ class MemDisk::File final : public DiskFile {
     const MutexLock lock{s_->mutex};
     INDRA_TRY(alive());
     for (const Change& c : i_->unsynced) {
-      if (c.punched != 0) i_->durable.punch(c.at, c.punched);
-      else i_->durable.write(c.at, c.bytes);
+      if (c.punched != 0)
+        i_->durable.punch(c.at, c.punched);
+      else
+        i_->durable.write(c.at, c.bytes);
     }
     i_->unsynced.clear();
     ++s_->counts[Op::sync];
@@ -188,8 +196,10 @@ void MemDisk::crash(std::uint64_t seed) {
   for (auto& [dir, changes] : s.unsynced) {
     const std::size_t kept = random() % (changes.size() + 1);
     for (std::size_t i = 0; i < kept; ++i) {
-      if (changes[i].inode) s.durable[changes[i].path] = changes[i].inode;
-      else s.durable.erase(changes[i].path);
+      if (changes[i].inode)
+        s.durable[changes[i].path] = changes[i].inode;
+      else
+        s.durable.erase(changes[i].path);
     }
   }
   for (auto& [path, i] : s.durable)
@@ -202,8 +212,10 @@ void MemDisk::crash(std::uint64_t seed) {
       for (std::uint64_t at = 0; at < all;) {
         const std::uint64_t n = std::min<std::uint64_t>(all - at, kSector - (c.at + at) % kSector);
         if (random() % 2 == 0) {
-          if (c.punched != 0) i->durable.punch(c.at + at, n);
-          else i->durable.write(c.at + at, ByteView{c.bytes}.subspan(at, n));
+          if (c.punched != 0)
+            i->durable.punch(c.at + at, n);
+          else
+            i->durable.write(c.at + at, ByteView{c.bytes}.subspan(at, n));
         }
         at += n;
       }
@@ -227,7 +239,8 @@ std::size_t MemDisk::unsynced() const {
   std::size_t n = 0;
   for (const auto& [dir, changes] : state_->unsynced) n += changes.size();
   for (const auto& [path, i] : state_->now)
-    for (const Change& c : i->unsynced) n += c.punched != 0 ? static_cast<std::size_t>(c.punched) : c.bytes.size();
+    for (const Change& c : i->unsynced)
+      n += c.punched != 0 ? static_cast<std::size_t>(c.punched) : c.bytes.size();
   return n;
 }
 
@@ -240,7 +253,8 @@ std::uint64_t MemDisk::count(Op op) const {
 void MemDisk::flip(const std::string& path, std::uint64_t at) {
   const MutexLock lock{state_->mutex};
   for (Image* image : {&state_->now.at(path)->now, &state_->now.at(path)->durable})
-    if (const auto it = image->blocks.find(at / kBlock); it != image->blocks.end()) it->second[at % kBlock] ^= std::byte{1};
+    if (const auto it = image->blocks.find(at / kBlock); it != image->blocks.end())
+      it->second[at % kBlock] ^= std::byte{1};
 }
 
 Result<std::unique_ptr<DiskFile>> MemDisk::open(const std::string& path, bool create) {
@@ -290,8 +304,10 @@ Result<void> MemDisk::sync_dir(const std::string& path) {
   State& s = *state_;
   const MutexLock lock{s.mutex};
   for (const NameChange& c : s.unsynced[path]) {
-    if (c.inode) s.durable[c.path] = c.inode;
-    else s.durable.erase(c.path);
+    if (c.inode)
+      s.durable[c.path] = c.inode;
+    else
+      s.durable.erase(c.path);
   }
   s.unsynced.erase(path);
   ++s.counts[Op::sync_dir];

@@ -1,9 +1,11 @@
-// A Disk in memory that forgets: every write, punch and name since the last sync may be lost or torn by crash().
+// A Disk in memory that forgets: every write, punch and name since the last sync may be lost or torn by
+// crash().
 //
 // Units:    bytes; blocks of 4 KiB, sectors of 512 bytes.
 // Threads:  every member may be called from any thread; set_fault() before the others.
-// Durable:  a file's bytes by its sync(), names by sync_dir(), as the contract of base/disk.h says and no more.
-// Errors:   EIO on a file that was open when the disk crashed; ENOSPC beyond the capacity; what the fault says.
+// Durable:  a file's bytes by its sync(), names by sync_dir(), as the contract of base/disk.h says and no
+// more. Errors:   EIO on a file that was open when the disk crashed; ENOSPC beyond the capacity; what the
+// fault says.
 #pragma once
 #include <functional>
 #include <memory>
@@ -22,8 +24,9 @@ class MemDisk final : public Disk {
   explicit MemDisk(std::uint64_t capacity = 1ull << 40);
   ~MemDisk() override;
 
-  /// The power goes. Each unsynced write is done, lost or torn (some sectors of it); of a directory's unsynced names
-  /// a prefix in order is kept. The same seed on the same history gives the same disk. Open files are dead.
+  /// The power goes. Each unsynced write is done, lost or torn (some sectors of it); of a directory's
+  /// unsynced names a prefix in order is kept. The same seed on the same history gives the same disk. Open
+  /// files are dead.
   void crash(std::uint64_t seed);
   /// As crash(), with nothing that was not synced.
   void crash_strictly();

@@ -32,7 +32,7 @@ int Chain::depth_above(BranchId branch) const {
     return -1;
   }
   const std::size_t mask = state_->slots.size() - 1;
-  for (std::size_t at = std::hash<BranchId>{}(branch) & mask; state_->slots[at].first; at = (at + 1) & mask)
+  for (std::size_t at = std::hash<BranchId>{}(branch)&mask; state_->slots[at].first; at = (at + 1) & mask)
     if (state_->slots[at].first == branch) return state_->slots[at].second;
   return -1;
 }
@@ -97,14 +97,18 @@ Result<Chain> TreeImpl::chain_at(Tx& tx, BranchId id, Seq seq) {
 
 Result<TreeImpl::Moment> TreeImpl::moment(Tx& tx, BranchId id, Seq at) {
   if (at >= last_seq()) {
+    // The head; but a moment that is pinned stays what it is when the head moves on.
+    auto q = Statement{tx, "SELECT 1 FROM pins WHERE branch = ?1 AND seq = ?2 AND kind < 4"};
+    INDRA_LET(const bool pinned, q.bind(1, id).bind(2, at).step());
     INDRA_TRY(state(id));
-    return Moment{id, kSeqMax};
+    return Moment{id, pinned ? at : kSeqMax};
   }
   for (;;) {
     INDRA_LET(const BranchState* s, state(id));
     const Seq fork = s->info.fork_seq;
     if (at > fork || !s->info.parent) {
-      auto q = Statement{tx, "SELECT MAX(seq) FROM pins WHERE branch = ?1 AND seq <= ?2 AND seq > ?3 AND kind < 4"};
+      auto q = Statement{
+          tx, "SELECT MAX(seq) FROM pins WHERE branch = ?1 AND seq <= ?2 AND seq > ?3 AND kind < 4"};
       INDRA_TRY(q.bind(1, id).bind(2, at).bind(3, fork).step());
       if (!q.is_null(0)) return Moment{id, q.id_at<Seq>(0)};
       if (!s->info.parent) return fail(ENOENT, "no moment is kept so early");
@@ -114,7 +118,8 @@ Result<TreeImpl::Moment> TreeImpl::moment(Tx& tx, BranchId id, Seq at) {
   }
 }
 
-Result<BranchInfo> TreeImpl::create_branch(Tx& tx, const Who& who, std::string_view bucket_name, std::string_view name, BranchId from, Seq at) {
+Result<BranchInfo> TreeImpl::create_branch(Tx& tx, const Who& who, std::string_view bucket_name,
+                                           std::string_view name, BranchId from, Seq at) {
   if (closed_) return fail(EROFS);
   INDRA_TRY(check_title("branch", name));
   INDRA_LET(const BucketId b, bucket(tx, bucket_name));
@@ -125,15 +130,29 @@ Result<BranchInfo> TreeImpl::create_branch(Tx& tx, const Who& who, std::string_v
   }
   INDRA_LET(Moment m, moment(tx, from, at));
   if (m.seq == kSeqMax) m.seq = last_seq();
-  INDRA_LET(BranchState* parent, state(m.branch));
+  INDRA_LET(BranchState * parent, state(m.branch));
   if (parent->info.bucket != b) return fail(EXDEV, "a branch stays in its bucket");
   INDRA_TRY(add_pin(tx, *parent, PinKind::fork, m.seq, {}, {}));
 
   BranchState own;
-  own.info = {.id = {}, .bucket = b, .name = std::string{name}, .parent = m.branch, .fork_seq = m.seq, .root = parent->info.root, .created = clock_.now()};
+  own.info = {.id = {},
+              .bucket = b,
+              .name = std::string{name},
+              .parent = m.branch,
+              .fork_seq = m.seq,
+              .root = parent->info.root,
+              .created = clock_.now()};
   {
-    auto q = Statement{tx, "INSERT INTO branches(bucket, name, parent, fork_seq, root, created) VALUES(?1, ?2, ?3, ?4, ?5, ?6)"};
-    INDRA_TRY(q.bind(1, b).bind_text(2, name).bind(3, m.branch).bind(4, m.seq).bind(5, own.info.root).bind(6, own.info.created).run());
+    auto q = Statement{
+        tx,
+        "INSERT INTO branches(bucket, name, parent, fork_seq, root, created) VALUES(?1, ?2, ?3, ?4, ?5, ?6)"};
+    INDRA_TRY(q.bind(1, b)
+                  .bind_text(2, name)
+                  .bind(3, m.branch)
+                  .bind(4, m.seq)
+                  .bind(5, own.info.root)
+                  .bind(6, own.info.created)
+                  .run());
   }
   own.info.id = BranchId{tx.db().last_rowid()};
   branches_[own.info.id] = own;

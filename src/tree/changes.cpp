@@ -17,28 +17,42 @@ std::string actor_key(const Who& w) {
 
 const char* op_name(int op) {
   switch (static_cast<Op>(op)) {
-    case Op::create: return "create";
-    case Op::mkdir: return "mkdir";
-    case Op::symlink: return "symlink";
-    case Op::link: return "link";
-    case Op::unlink: return "unlink";
-    case Op::rmdir: return "rmdir";
-    case Op::rename: return "rename";
-    case Op::write: return "write";
-    case Op::attributes: return "attributes";
-    case Op::xattr: return "xattr";
-    case Op::exchange: return "exchange";
-    case Op::branch: return "branch";
-    case Op::snapshot: return "snapshot";
-    case Op::epoch: return "epoch";
+    case Op::create:
+      return "create";
+    case Op::mkdir:
+      return "mkdir";
+    case Op::symlink:
+      return "symlink";
+    case Op::link:
+      return "link";
+    case Op::unlink:
+      return "unlink";
+    case Op::rmdir:
+      return "rmdir";
+    case Op::rename:
+      return "rename";
+    case Op::write:
+      return "write";
+    case Op::attributes:
+      return "attributes";
+    case Op::xattr:
+      return "xattr";
+    case Op::exchange:
+      return "exchange";
+    case Op::branch:
+      return "branch";
+    case Op::snapshot:
+      return "snapshot";
+    case Op::epoch:
+      return "epoch";
   }
   return "?";
 }
 
 }  // namespace
 
-// A remembered actor's row may have been rolled back with the mutation that made it: until that mutation is durable
-// the row is looked for, and made again.
+// A remembered actor's row may have been rolled back with the mutation that made it: until that mutation is
+// durable the row is looked for, and made again.
 Result<ActorId> TreeImpl::actor(Tx& tx, const Who& who) {
   KnownActor known = last_actor_;
   const bool last = known.id && same(who, last_who_);
@@ -47,14 +61,25 @@ Result<ActorId> TreeImpl::actor(Tx& tx, const Who& who) {
     known = it == actors_.end() ? KnownActor{} : it->second;
   }
   if (known.id && writer_.durable() <= known.mutation) {
-    auto q = Statement{tx, "SELECT 1 FROM actors WHERE id = ?1 AND uid = ?2 AND pid = ?3 AND program = ?4 AND front_end = ?5"};
-    INDRA_LET(const bool there, q.bind(1, known.id).bind(2, std::int64_t{who.uid}).bind(3, std::int64_t{who.pid}).bind_text(4, who.program).bind_text(5, who.front_end).step());
+    auto q = Statement{
+        tx,
+        "SELECT 1 FROM actors WHERE id = ?1 AND uid = ?2 AND pid = ?3 AND program = ?4 AND front_end = ?5"};
+    INDRA_LET(const bool there, q.bind(1, known.id)
+                                    .bind(2, std::int64_t{who.uid})
+                                    .bind(3, std::int64_t{who.pid})
+                                    .bind_text(4, who.program)
+                                    .bind_text(5, who.front_end)
+                                    .step());
     if (!there) known = {};
   }
   if (known.id && last) return known.id;
   if (!known.id) {
     auto q = Statement{tx, "INSERT INTO actors(uid, pid, program, front_end) VALUES(?1, ?2, ?3, ?4)"};
-    INDRA_TRY(q.bind(1, std::int64_t{who.uid}).bind(2, std::int64_t{who.pid}).bind_text(3, who.program).bind_text(4, who.front_end).run());
+    INDRA_TRY(q.bind(1, std::int64_t{who.uid})
+                  .bind(2, std::int64_t{who.pid})
+                  .bind_text(3, who.program)
+                  .bind_text(4, who.front_end)
+                  .run());
     known = {ActorId{tx.db().last_rowid()}, writer_.mutations()};
     if (actors_.size() >= kActorsKept) actors_.clear();
     actors_[actor_key(who)] = known;
@@ -64,22 +89,37 @@ Result<ActorId> TreeImpl::actor(Tx& tx, const Who& who) {
   return known.id;
 }
 
-Result<void> TreeImpl::record(Tx& tx, const Who& who, const BranchState& own, Seq s, Op op, NodeId node, NodeId parent, std::string_view name, ByteView extra) {
+Result<void> TreeImpl::record(Tx& tx, const Who& who, const BranchState& own, Seq s, Op op, NodeId node,
+                              NodeId parent, std::string_view name, ByteView extra) {
   INDRA_LET(const ActorId by, actor(tx, who));
-  auto q = Statement{tx, "INSERT INTO changes(seq, branch, op, node, parent, name, time, actor, extra) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"};
-  q.bind(1, s).bind(2, own.info.id).bind(3, static_cast<std::int64_t>(op)).bind_or_null(4, node).bind_or_null(5, parent);
-  if (name.empty()) q.bind(6, nullptr); else q.bind_blob(6, as_view(name));
+  auto q = Statement{tx,
+                     "INSERT INTO changes(seq, branch, op, node, parent, name, time, actor, extra) "
+                     "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"};
+  q.bind(1, s)
+      .bind(2, own.info.id)
+      .bind(3, static_cast<std::int64_t>(op))
+      .bind_or_null(4, node)
+      .bind_or_null(5, parent);
+  if (name.empty())
+    q.bind(6, nullptr);
+  else
+    q.bind_blob(6, as_view(name));
   q.bind(7, clock_.now() / 1'000'000).bind(8, by);
-  if (extra.empty()) q.bind(9, nullptr); else q.bind_blob(9, extra);
+  if (extra.empty())
+    q.bind(9, nullptr);
+  else
+    q.bind_blob(9, extra);
   return q.run();
 }
 
 Result<std::vector<Tree::ChangeRow>> TreeImpl::changes(Tx& tx, Seq after, int limit) {
   std::vector<ChangeRow> all;
-  auto q = Statement{tx,
-                     "SELECT c.seq, c.branch, c.op, c.node, c.parent, c.name, c.time, c.extra, a.uid, a.pid, a.program, a.front_end,"
-                     " (SELECT line FROM nodes n WHERE n.node = c.node AND n.branch = c.branch)"
-                     " FROM changes c LEFT JOIN actors a ON a.id = c.actor WHERE c.seq > ?1 ORDER BY c.seq LIMIT ?2"};
+  auto q = Statement{
+      tx,
+      "SELECT c.seq, c.branch, c.op, c.node, c.parent, c.name, c.time, c.extra, a.uid, a.pid, a.program, "
+      "a.front_end,"
+      " (SELECT line FROM nodes n WHERE n.node = c.node AND n.branch = c.branch)"
+      " FROM changes c LEFT JOIN actors a ON a.id = c.actor WHERE c.seq > ?1 ORDER BY c.seq LIMIT ?2"};
   q.bind(1, after).bind(2, std::int64_t{limit});
   for (;;) {
     INDRA_LET(const bool row, q.step());
@@ -94,11 +134,14 @@ Result<std::vector<Tree::ChangeRow>> TreeImpl::changes(Tx& tx, Seq after, int li
     c.parent = q.id_at<NodeId>(4);
     c.name = q.text_at(5);
     c.time = q.int64_at(6) * 1'000'000;
-    c.who = {static_cast<std::uint32_t>(q.int64_at(8)), static_cast<std::int32_t>(q.int64_at(9)), std::string{q.text_at(10)}, std::string{q.text_at(11)}};
+    c.who = {static_cast<std::uint32_t>(q.int64_at(8)), static_cast<std::int32_t>(q.int64_at(9)),
+             std::string{q.text_at(10)}, std::string{q.text_at(11)}};
     if (const ByteView extra = q.blob_at(7); extra.size() >= 8) {
       const auto number = load_le<std::int64_t>(extra.data());
-      if (static_cast<Op>(op) == Op::write) c.blob = BlobId{number};
-      else c.from_parent = NodeId{number}, c.from_name = as_text(extra.subspan(8));
+      if (static_cast<Op>(op) == Op::write)
+        c.blob = BlobId{number};
+      else
+        c.from_parent = NodeId{number}, c.from_name = as_text(extra.subspan(8));
     }
     all.push_back(std::move(c));
   }

@@ -13,11 +13,14 @@ Result<TreeImpl::Budget> TreeImpl::budget(Tx& tx, const BranchState& own, const 
   if (!off) {
     const TimeNs* last = retained_.find({own.info.id, row.node});
     const auto rate = std::max<std::uint64_t>(options_.churn_bytes_per_second, 1);
-    const auto gap = std::max(options_.min_version_gap, static_cast<TimeNs>(std::min<std::uint64_t>(row.size / rate, 1'000'000'000)) * kSecond);
+    const auto gap =
+        std::max(options_.min_version_gap,
+                 static_cast<TimeNs>(std::min<std::uint64_t>(row.size / rate, 1'000'000'000)) * kSecond);
     if (last == nullptr || clock_.steady() - *last >= gap) return Budget{};
   }
   // What stands in for the version that is not kept: the one just before it.
-  auto q = Statement{tx, "SELECT seq, until FROM nodes_past WHERE node = ?1 AND branch = ?2 ORDER BY seq DESC LIMIT 1"};
+  auto q = Statement{
+      tx, "SELECT seq, until FROM nodes_past WHERE node = ?1 AND branch = ?2 ORDER BY seq DESC LIMIT 1"};
   INDRA_LET(const bool past, q.bind(1, row.node).bind(2, own.info.id).step());
   if (past && q.id_at<Seq>(1) == row.seq) return Budget{true, q.id_at<Seq>(0)};
   return Budget{off, std::nullopt};
@@ -37,14 +40,18 @@ Result<bool> TreeImpl::rewritable(Tx& tx, const Chain& chain, NodeId id) {
   return info.refs == 1;
 }
 
-Result<NodeRow> TreeImpl::set_content(Tx& tx, const Who& who, const Chain& chain, NodeId id, const BlobInfo& info, TimeNs mtime, TimeNs ctime, bool publish) {
+Result<NodeRow> TreeImpl::set_content(Tx& tx, const Who& who, const Chain& chain, NodeId id,
+                                      const BlobInfo& info, TimeNs mtime, TimeNs ctime, bool publish) {
   INDRA_LET(BranchState * own, writable(chain));
   INDRA_LET(const NodeRow old, node(tx, chain, id));
   if (!S_ISREG(old.mode)) return fail(S_ISDIR(old.mode) ? EISDIR : EINVAL);
   NodeRow row = old;
   row.blob = info.id;
   row.size = info.size;
-  if (info.stored != info.size) row.stored = info.stored; else row.stored.reset();
+  if (info.stored != info.size)
+    row.stored = info.stored;
+  else
+    row.stored.reset();
   row.mtime = mtime;
   row.ctime = ctime;
   const auto me = std::pair{own->info.id, id};
@@ -78,7 +85,9 @@ Result<NodeRow> TreeImpl::set_content(Tx& tx, const Who& who, const Chain& chain
     if (b.over || same) {
       keep = Keep::never;
       if (b.stands_in) {
-        auto q = Statement{tx, "UPDATE nodes_past SET until = ?4, flags = flags | 4 WHERE node = ?1 AND branch = ?2 AND seq = ?3"};
+        auto q = Statement{tx,
+                           "UPDATE nodes_past SET until = ?4, flags = flags | 4 WHERE node = ?1 AND branch = "
+                           "?2 AND seq = ?3"};
         INDRA_TRY(q.bind(1, id).bind(2, own->info.id).bind(3, *b.stands_in).bind(4, s).run());
       } else {
         row_seq = old.seq;  // no version before it: automatic moments show this one

@@ -41,7 +41,8 @@ NodeRow TreeImpl::fresh(const NodeRow& init, TimeNs now) const {
   return row;
 }
 
-Result<NodeRow> TreeImpl::create(Tx& tx, const Who& who, const Chain& chain, NodeId parent, std::string_view name, const NodeRow& init) {
+Result<NodeRow> TreeImpl::create(Tx& tx, const Who& who, const Chain& chain, NodeId parent,
+                                 std::string_view name, const NodeRow& init) {
   INDRA_LET(BranchState * own, writable(chain));
   INDRA_TRY(check_name(name));
   if ((init.mode & S_IFMT) == 0) return fail(EINVAL);
@@ -83,7 +84,8 @@ Result<NodeRow> TreeImpl::create_unnamed(Tx& tx, const Who&, const Chain& chain,
   return row;
 }
 
-Result<NodeRow> TreeImpl::link(Tx& tx, const Who& who, const Chain& chain, NodeId id, NodeId parent, std::string_view name) {
+Result<NodeRow> TreeImpl::link(Tx& tx, const Who& who, const Chain& chain, NodeId id, NodeId parent,
+                               std::string_view name) {
   INDRA_LET(BranchState * own, writable(chain));
   INDRA_TRY(check_name(name));
   INDRA_LET(const NodeRow old_row, node(tx, chain, id));
@@ -113,7 +115,8 @@ Result<void> TreeImpl::drop_name(Tx& tx, BranchState& own, NodeRow& row, TimeNs 
   return put_node(tx, own, old, row, s);
 }
 
-Result<NodeRow> TreeImpl::remove(Tx& tx, const Who& who, const Chain& chain, NodeId parent, std::string_view name, bool is_dir) {
+Result<NodeRow> TreeImpl::remove(Tx& tx, const Who& who, const Chain& chain, NodeId parent,
+                                 std::string_view name, bool is_dir) {
   INDRA_LET(BranchState * own, writable(chain));
   INDRA_TRY(check_name(name));
   INDRA_LET(NodeRow dir, directory(tx, chain, parent));
@@ -139,11 +142,13 @@ Result<NodeRow> TreeImpl::remove(Tx& tx, const Who& who, const Chain& chain, Nod
   return row;
 }
 
-Result<NodeRow> TreeImpl::unlink(Tx& tx, const Who& who, const Chain& chain, NodeId parent, std::string_view name) {
+Result<NodeRow> TreeImpl::unlink(Tx& tx, const Who& who, const Chain& chain, NodeId parent,
+                                 std::string_view name) {
   return remove(tx, who, chain, parent, name, false);
 }
 
-Result<NodeRow> TreeImpl::rmdir(Tx& tx, const Who& who, const Chain& chain, NodeId parent, std::string_view name) {
+Result<NodeRow> TreeImpl::rmdir(Tx& tx, const Who& who, const Chain& chain, NodeId parent,
+                                std::string_view name) {
   return remove(tx, who, chain, parent, name, true);
 }
 

@@ -14,7 +14,10 @@ namespace {
 class Sip {
  public:
   Sip(std::uint64_t k0, std::uint64_t k1)
-      : v0_{k0 ^ 0x736f6d6570736575}, v1_{k1 ^ 0x646f72616e646f6d}, v2_{k0 ^ 0x6c7967656e657261}, v3_{k1 ^ 0x7465646279746573} {}
+      : v0_{k0 ^ 0x736f6d6570736575},
+        v1_{k1 ^ 0x646f72616e646f6d},
+        v2_{k0 ^ 0x6c7967656e657261},
+        v3_{k1 ^ 0x7465646279746573} {}
   std::uint64_t hash(std::string_view s) {
     const auto* p = reinterpret_cast<const std::byte*>(s.data());
     std::size_t n = s.size();
@@ -43,7 +46,8 @@ class Sip {
   std::uint64_t v0_, v1_, v2_, v3_;
 };
 
-std::array<std::byte, 32> keyed(const std::array<std::uint8_t, 32>& key, std::string_view what, std::int64_t n) {
+std::array<std::byte, 32> keyed(const std::array<std::uint8_t, 32>& key, std::string_view what,
+                                std::int64_t n) {
   blake3_hasher h;
   blake3_hasher_init_keyed(&h, key.data());
   blake3_hasher_update(&h, what.data(), what.size());

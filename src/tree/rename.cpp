@@ -23,8 +23,9 @@ Result<bool> TreeImpl::within(Tx& tx, const Chain& chain, NodeId dir, NodeId anc
   return false;
 }
 
-Result<Tree::Renamed> TreeImpl::rename(Tx& tx, const Who& who, const Chain& chain, NodeId from_parent, std::string_view from,
-                                       NodeId to_parent, std::string_view to, unsigned flags) {
+Result<Tree::Renamed> TreeImpl::rename(Tx& tx, const Who& who, const Chain& chain, NodeId from_parent,
+                                       std::string_view from, NodeId to_parent, std::string_view to,
+                                       unsigned flags) {
   INDRA_LET(BranchState * own, writable(chain));
   if (flags != 0 && flags != RENAME_NOREPLACE && flags != RENAME_EXCHANGE) return fail(EINVAL);
   const bool exchange = flags == RENAME_EXCHANGE;
@@ -98,7 +99,8 @@ Result<Tree::Renamed> TreeImpl::rename(Tx& tx, const Who& who, const Chain& chai
   }
 
   // Directories
-  const int out = moved_dir ? 1 : 0, back = exchange && other_dir ? 1 : 0, gone = !exchange && other_dir ? 1 : 0;
+  const int out = moved_dir ? 1 : 0, back = exchange && other_dir ? 1 : 0,
+            gone = !exchange && other_dir ? 1 : 0;
   if (same_dir) {
     INDRA_TRY(touch(tx, *own, from_dir, -gone, now, s));
   } else {
@@ -109,7 +111,8 @@ Result<Tree::Renamed> TreeImpl::rename(Tx& tx, const Who& who, const Chain& chai
   char extra[8 + 255];
   store_le(reinterpret_cast<std::byte*>(extra), from_parent.raw());
   std::memcpy(extra + 8, from.data(), from.size());
-  INDRA_TRY(record(tx, who, *own, s, exchange ? Op::exchange : Op::rename, moved.node, to_parent, to, as_view({extra, 8 + from.size()})));
+  INDRA_TRY(record(tx, who, *own, s, exchange ? Op::exchange : Op::rename, moved.node, to_parent, to,
+                   as_view({extra, 8 + from.size()})));
   done.moved = std::move(moved);
   if (taken) done.replaced = std::move(other);
   return done;

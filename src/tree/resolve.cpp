@@ -19,7 +19,10 @@ void rows::read_node(const Statement& q, int c, NodeRow& r) {
   r.uid = static_cast<std::uint32_t>(q.int64_at(c + 4));
   r.gid = static_cast<std::uint32_t>(q.int64_at(c + 5));
   r.size = static_cast<std::uint64_t>(q.int64_at(c + 6));
-  if (q.is_null(c + 7)) r.stored.reset(); else r.stored = static_cast<std::uint64_t>(q.int64_at(c + 7));
+  if (q.is_null(c + 7))
+    r.stored.reset();
+  else
+    r.stored = static_cast<std::uint64_t>(q.int64_at(c + 7));
   r.blob = q.id_at<BlobId>(c + 8);
   r.mtime = q.int64_at(c + 9);
   r.atime = r.mtime + q.int64_at(c + 10);
@@ -38,7 +41,8 @@ Result<Edges::Row> TreeImpl::edge(Tx& tx, const Chain& chain, const Edges::Key& 
   return row;
 }
 
-Result<std::optional<Edge>> TreeImpl::lookup(Tx& tx, const Chain& chain, NodeId parent, std::string_view name) {
+Result<std::optional<Edge>> TreeImpl::lookup(Tx& tx, const Chain& chain, NodeId parent,
+                                             std::string_view name) {
   if (name.size() > 255) return fail(ENAMETOOLONG);
   const auto key = key_of(parent, name);
   INDRA_LET(const Edges::Row row, edge(tx, chain, key));
@@ -53,7 +57,8 @@ Result<NodeRow> TreeImpl::node(Tx& tx, const Chain& chain, NodeId id) {
   return row;
 }
 
-Result<std::optional<NodeRow>> TreeImpl::lookup_node(Tx& tx, const Chain& chain, NodeId parent, std::string_view name) {
+Result<std::optional<NodeRow>> TreeImpl::lookup_node(Tx& tx, const Chain& chain, NodeId parent,
+                                                     std::string_view name) {
   INDRA_LET(const std::optional<Edge> e, lookup(tx, chain, parent, name));
   if (!e) return std::nullopt;
   INDRA_LET(NodeRow row, node(tx, chain, e->node));
@@ -66,7 +71,7 @@ namespace {
 struct Entry {
   std::int64_t cookie = 0;
   std::string name;
-  int depth = INT_MAX;       // of the best edge row so far
+  int depth = INT_MAX;  // of the best edge row so far
   Edges::Row edge;
   int node_depth = INT_MAX;  // of the best node row of that edge so far
   bool ask = false;          // the node's visible row is not among the scanned ones
@@ -82,8 +87,8 @@ struct Entry {
 
 }  // namespace
 
-Result<void> TreeImpl::list(Tx& tx, const Chain& chain, NodeId parent, std::uint64_t after, bool plus, int limit,
-                            const std::function<bool(const Listed&)>& sink) {
+Result<void> TreeImpl::list(Tx& tx, const Chain& chain, NodeId parent, std::uint64_t after, bool plus,
+                            int limit, const std::function<bool(const Listed&)>& sink) {
   if (after > INT64_MAX) return {};
   auto q = Statement{tx, plus ? "SELECT e.cookie, e.name, e.branch, e.seq, e.node, e.type, " INDRA_NODE_COLUMNS("n.")
                                 " FROM edges e LEFT JOIN nodes n ON n.node = e.node WHERE e.parent = ?1 AND e.cookie > ?2"
@@ -140,7 +145,8 @@ Result<void> TreeImpl::list(Tx& tx, const Chain& chain, NodeId parent, std::uint
           taken = true;
           e.ask = false;
         } else {
-          INDRA_LET(const bool past, rows::find_past<Edges>(tx, {parent, cookie, e.name}, branch, bound, e.edge));
+          INDRA_LET(const bool past,
+                    rows::find_past<Edges>(tx, {parent, cookie, e.name}, branch, bound, e.edge));
           if (!past) continue;
           e.ask = true;
         }

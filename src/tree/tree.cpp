@@ -10,10 +10,15 @@
 namespace indra {
 
 TreeImpl::TreeImpl(Writer& writer, ContentStore& store, const Clock& clock, Options options)
-    : writer_{writer}, store_{store}, clock_{clock}, options_{std::move(options)},
-      seqs_{writer, "seq", options_.seq_block}, node_ids_{writer, "node", options_.seq_block} {}
+    : writer_{writer},
+      store_{store},
+      clock_{clock},
+      options_{std::move(options)},
+      seqs_{writer, "seq", options_.seq_block},
+      node_ids_{writer, "node", options_.seq_block} {}
 
-Result<std::unique_ptr<Tree>> Tree::open(Writer& writer, ContentStore& store, const Clock& clock, Options options) {
+Result<std::unique_ptr<Tree>> Tree::open(Writer& writer, ContentStore& store, const Clock& clock,
+                                         Options options) {
   if (options.seq_block < 1) return fail(EINVAL, "seq_block");
   auto tree = std::make_unique<TreeImpl>(writer, store, clock, std::move(options));
   INDRA_TRY(writer.mutate([&](Tx& tx) { return tree->load(tx); }));
@@ -46,25 +51,32 @@ Result<void> TreeImpl::load(Tx& tx) {
       auto q = Statement{tx, "INSERT INTO buckets(id, name, created) VALUES(1, 'main', ?1)"};
       INDRA_TRY(q.bind(1, now).run());
     }
-    auto q = Statement{tx, "INSERT INTO branches(id, bucket, name, root, created) VALUES(1, 1, 'main', ?1, ?2)"};
+    auto q =
+        Statement{tx, "INSERT INTO branches(id, bucket, name, root, created) VALUES(1, 1, 'main', ?1, ?2)"};
     INDRA_TRY(q.bind(1, kFirstNode).bind(2, now).run());
   }
   names_.emplace(id);
   {
-    auto q = Statement{tx, "SELECT id, bucket, name, parent, fork_seq, root, created, hidden, protect, follow FROM branches"};
+    auto q = Statement{
+        tx,
+        "SELECT id, bucket, name, parent, fork_seq, root, created, hidden, protect, follow FROM branches"};
     for (;;) {
       INDRA_LET(const bool row, q.step());
       if (!row) break;
       BranchState s;
-      s.info = {q.id_at<BranchId>(0), q.id_at<BucketId>(1), std::string{q.text_at(2)}, q.id_at<BranchId>(3), q.id_at<Seq>(4),
-                q.id_at<NodeId>(5), q.int64_at(6), q.int64_at(7) != 0, q.int64_at(8) != 0, q.int64_at(9) != 0};
+      s.info = {q.id_at<BranchId>(0), q.id_at<BucketId>(1), std::string{q.text_at(2)},
+                q.id_at<BranchId>(3), q.id_at<Seq>(4),      q.id_at<NodeId>(5),
+                q.int64_at(6),        q.int64_at(7) != 0,   q.int64_at(8) != 0,
+                q.int64_at(9) != 0};
       s.has_past = true;
       branches_[s.info.id] = s;
     }
   }
   Seq newest_pin;
   {
-    auto q = Statement{tx, "SELECT branch, MAX(seq), MAX(CASE WHEN kind < 3 THEN seq END) FROM pins WHERE kind < 4 GROUP BY branch"};
+    auto q = Statement{tx,
+                       "SELECT branch, MAX(seq), MAX(CASE WHEN kind < 3 THEN seq END) FROM pins WHERE kind < "
+                       "4 GROUP BY branch"};
     for (;;) {
       INDRA_LET(const bool row, q.step());
       if (!row) break;
@@ -76,14 +88,18 @@ Result<void> TreeImpl::load(Tx& tx) {
     }
   }
   for (auto& [branch_id, s] : branches_) {
-    auto q = Statement{tx, "SELECT EXISTS(SELECT 1 FROM edges_past WHERE branch = ?1) OR EXISTS(SELECT 1 FROM nodes_past WHERE branch = ?1)"
-                           " OR EXISTS(SELECT 1 FROM xattrs_past WHERE branch = ?1)"};
+    auto q = Statement{tx,
+                       "SELECT EXISTS(SELECT 1 FROM edges_past WHERE branch = ?1) OR EXISTS(SELECT 1 FROM "
+                       "nodes_past WHERE branch = ?1)"
+                       " OR EXISTS(SELECT 1 FROM xattrs_past WHERE branch = ?1)"};
     INDRA_TRY(q.bind(1, branch_id).step());
     s.has_past = q.int64_at(0) != 0;
   }
   {
     // What changed since the last pins were set: so that the next automatic ones are set where they are due.
-    auto q = Statement{tx, "SELECT branch, MAX(seq) FROM (SELECT branch, seq FROM changes WHERE seq > ?1 AND op < 12 ORDER BY seq DESC LIMIT 10000) GROUP BY branch"};
+    auto q = Statement{tx,
+                       "SELECT branch, MAX(seq) FROM (SELECT branch, seq FROM changes WHERE seq > ?1 AND op "
+                       "< 12 ORDER BY seq DESC LIMIT 10000) GROUP BY branch"};
     q.bind(1, newest_pin);
     for (;;) {
       INDRA_LET(const bool row, q.step());
@@ -105,7 +121,8 @@ Result<void> TreeImpl::load(Tx& tx) {
     INDRA_TRY(insert_node(tx, main, root, s));
   } else if (unclean_seq || unclean_node) {
     INDRA_LET(const std::int64_t s, seqs_.take(tx));
-    INDRA_TRY(record(tx, Who{.uid = geteuid(), .pid = 0, .program = "indrafs", .front_end = "tree"}, main, Seq{s}, Op::epoch, {}, {}, {}));
+    INDRA_TRY(record(tx, Who{.uid = geteuid(), .pid = 0, .program = "indrafs", .front_end = "tree"}, main,
+                     Seq{s}, Op::epoch, {}, {}, {}));
   }
   return {};
 }
@@ -136,9 +153,12 @@ Result<void> TreeImpl::close() {
 }
 
 Result<Tree::Stats> TreeImpl::stats(Tx& tx, const Chain& chain) {
-  constexpr TimeNs kFresh = 30 * kSecond;  // a count reads every node
+  // A count reads every node: an answer stays good for a hundred times what it took, so that asking often
+  // costs little.
+  const TimeNs began = clock_.steady();
   const Seq at = chain.links().front().limit;
-  if (counted_.when == 0 || counted_.branch != chain.branch() || counted_.seq != at || clock_.steady() - counted_.when > kFresh) {
+  if (counted_.when == 0 || counted_.branch != chain.branch() || counted_.seq != at ||
+      began > counted_.good_until) {
     Stats n;
     auto q = Statement{tx, "SELECT node, branch, seq, mode FROM nodes ORDER BY node"};
     NodeId id;
@@ -174,13 +194,15 @@ Result<Tree::Stats> TreeImpl::stats(Tx& tx, const Chain& chain) {
       }
     }
     auto p = Statement{tx,
-                       "SELECT (SELECT COUNT(*) FROM nodes_past) + (SELECT COUNT(*) FROM edges_past) + (SELECT COUNT(*) FROM xattrs_past),"
+                       "SELECT (SELECT COUNT(*) FROM nodes_past) + (SELECT COUNT(*) FROM edges_past) + "
+                       "(SELECT COUNT(*) FROM xattrs_past),"
                        " (SELECT COUNT(*) FROM changes), (SELECT COUNT(*) FROM pins WHERE kind < 4)"};
     INDRA_TRY(p.step());
     n.past_rows = static_cast<std::uint64_t>(p.int64_at(0));
     n.changes = static_cast<std::uint64_t>(p.int64_at(1));
     n.pins = static_cast<std::uint64_t>(p.int64_at(2));
-    counted_ = {chain.branch(), at, clock_.steady(), n};
+    const TimeNs done = clock_.steady();
+    counted_ = {chain.branch(), at, done, n, done + 100 * (done - began)};
   }
   return counted_.stats;
 }

@@ -6,8 +6,9 @@
 // Errors:   errno codes as POSIX names them; an error leaves no trace (the Writer rolls the savepoint back).
 // Source:   docs/design/tree.md (T1..).
 //
-// Every mutation takes the Chain of the branch it happens in; chain.front() is that branch. Past rows are kept
-// by the rule of pins (T4): a current row is overwritten while no pin of its branch needs it, else copied to the past.
+// Every mutation takes the Chain of the branch it happens in; chain.front() is that branch. Past rows are
+// kept by the rule of pins (T4): a current row is overwritten while no pin of its branch needs it, else
+// copied to the past.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -30,8 +31,8 @@ extern const Migration kTreeSchema;
 
 inline constexpr NodeId kFirstNode{16};  // the root of bucket main; smaller numbers are the mount's own
 
-/// What a branch (or a moment of it) can see: itself, then what it takes from its parent as of its fork, and so on.
-/// For each branch the highest seq that is visible; the nearest branch that has a row wins.
+/// What a branch (or a moment of it) can see: itself, then what it takes from its parent as of its fork, and
+/// so on. For each branch the highest seq that is visible; the nearest branch that has a row wins.
 class Chain {
  public:
   struct Link {
@@ -60,20 +61,20 @@ class Chain {
 
 struct NodeRow {
   NodeId node;
-  BranchId branch;             ///< where the row lies: may be an ancestor
+  BranchId branch;  ///< where the row lies: may be an ancestor
   Seq seq;
-  std::uint32_t mode = 0;      ///< type and permission bits
+  std::uint32_t mode = 0;  ///< type and permission bits
   std::uint32_t nlink = 0;
   std::uint32_t uid = 0, gid = 0;
-  std::uint64_t size = 0;      ///< regular files: bytes; symlinks: length of the target; directories: 0
+  std::uint64_t size = 0;  ///< regular files: bytes; symlinks: length of the target; directories: 0
   std::optional<std::uint64_t> stored;  ///< bytes that are not holes; absent: all of them
-  BlobId blob;                 ///< regular files; 0 = empty
+  BlobId blob;                          ///< regular files; 0 = empty
   std::uint64_t rdev = 0;
   TimeNs mtime = 0, atime = 0, ctime = 0, btime = 0;
-  NodeId parent;               ///< directories: the directory they are in (0 for a root)
-  NodeId line;                 ///< the first node of its line; itself for most
-  std::uint32_t flags = 0;     ///< NodeFlag
-  std::string target;          ///< symlinks
+  NodeId parent;            ///< directories: the directory they are in (0 for a root)
+  NodeId line;              ///< the first node of its line; itself for most
+  std::uint32_t flags = 0;  ///< NodeFlag
+  std::string target;       ///< symlinks
 };
 enum NodeFlag : std::uint32_t {
   kNoVersions = 1,  ///< user.indra.versions=off: automatic pins keep nothing of it
@@ -117,89 +118,135 @@ struct PinInfo {
 class Tree {
  public:
   struct Options {
-    /// Automatic pins keep at most one version of a line per (size / this) seconds, at least `min_version_gap`.
+    /// Automatic pins keep at most one version of a line per (size / this) seconds, at least
+    /// `min_version_gap`.
     std::uint64_t churn_bytes_per_second = 256 * 1024;
     TimeNs min_version_gap = 5 * kSecond;
-    TimeNs replace_window = 1 * kSecond;   ///< a publish this soon after the last replaces its version and event
-    TimeNs line_window = 5 * kSecond;      ///< unlink and create of a name within this continue the line
-    std::int64_t seq_block = 1 << 20;      ///< numbers reserved durably at a time
+    TimeNs replace_window =
+        1 * kSecond;                   ///< a publish this soon after the last replaces its version and event
+    TimeNs line_window = 5 * kSecond;  ///< unlink and create of a name within this continue the line
+    std::int64_t seq_block = 1 << 20;  ///< numbers reserved durably at a time
     /// Automatic pins: all for `keep_all`, one an hour for `keep_hourly`, one a day for `keep_daily`, by age.
     TimeNs keep_all = 24 * 3600 * kSecond;
     TimeNs keep_hourly = 7 * 24 * 3600 * kSecond;
     TimeNs keep_daily = 90LL * 24 * 3600 * kSecond;
   };
-  /// Reads counters, branches, pins; makes bucket and branch `main` in a new vault. After an unclean end numbers
-  /// resume above the reservation, with a change row `epoch`; nodes without a name (orphans) are removed.
+  /// Reads counters, branches, pins; makes bucket and branch `main` in a new vault. After an unclean end
+  /// numbers resume above the reservation, with a change row `epoch`; nodes without a name (orphans) are
+  /// removed.
   [[nodiscard]] static Result<std::unique_ptr<Tree>> open(Writer&, ContentStore&, const Clock&, Options);
   virtual ~Tree() = default;
   /// Before a clean close: gives back what was reserved. Afterwards nothing may be mutated.
   [[nodiscard]] virtual Result<void> close() = 0;
 
-  // Branches, pins, views -------------------------------------------------------------------------------------
+  // Branches, pins, views
+  // -------------------------------------------------------------------------------------
   [[nodiscard]] virtual Result<BranchInfo> branch(Tx&, std::string_view bucket, std::string_view name) = 0;
   [[nodiscard]] virtual Result<std::vector<BranchInfo>> branches(Tx&, std::string_view bucket) = 0;
-  [[nodiscard]] virtual Result<std::vector<PinInfo>> pins(Tx&, std::string_view bucket, std::optional<PinKind> kind) = 0;
-  [[nodiscard]] virtual Result<Chain> chain(Tx&, BranchId) = 0;            ///< of the head
-  [[nodiscard]] virtual Result<Chain> chain_at(Tx&, BranchId, Seq) = 0;    ///< of a moment; climbs as T2 says
+  [[nodiscard]] virtual Result<std::vector<PinInfo>> pins(Tx&, std::string_view bucket,
+                                                          std::optional<PinKind> kind) = 0;
+  [[nodiscard]] virtual Result<Chain> chain(Tx&, BranchId) = 0;          ///< of the head
+  [[nodiscard]] virtual Result<Chain> chain_at(Tx&, BranchId, Seq) = 0;  ///< of a moment; climbs as T2 says
   /// Errors: EEXIST, EINVAL (bad name: design section 12), ENOENT.
-  [[nodiscard]] virtual Result<BranchInfo> create_branch(Tx&, const Who&, std::string_view bucket, std::string_view name, BranchId from, Seq at) = 0;
-  [[nodiscard]] virtual Result<PinInfo> create_snapshot(Tx&, const Who&, BranchId, std::string_view name, std::string_view message) = 0;
+  [[nodiscard]] virtual Result<BranchInfo> create_branch(Tx&, const Who&, std::string_view bucket,
+                                                         std::string_view name, BranchId from, Seq at) = 0;
+  [[nodiscard]] virtual Result<PinInfo> create_snapshot(Tx&, const Who&, BranchId, std::string_view name,
+                                                        std::string_view message) = 0;
   /// The snapshot is gone at once; thin() removes what it alone kept. ENOENT.
-  [[nodiscard]] virtual Result<void> delete_snapshot(Tx&, const Who&, std::string_view bucket, std::string_view name) = 0;
+  [[nodiscard]] virtual Result<void> delete_snapshot(Tx&, const Who&, std::string_view bucket,
+                                                     std::string_view name) = 0;
   /// Pins every branch that changed since its last pin. Returns how many.
   [[nodiscard]] virtual Result<int> create_automatic_pins(Tx&) = 0;
-  /// Removes automatic pins that the schedule no longer keeps (all for a day, hourly for a week, daily for 90 days),
-  /// and past rows that no pin needs; at most `limit` rows. Returns how many were removed (0 = nothing left).
+  /// Removes automatic pins that the schedule no longer keeps (all for a day, hourly for a week, daily for 90
+  /// days), and past rows that no pin needs; at most `limit` rows. Returns how many were removed (0 = nothing
+  /// left).
   [[nodiscard]] virtual Result<int> thin(Tx&, int limit) = 0;
   [[nodiscard]] virtual Seq last_seq() const = 0;
 
-  // Reading ---------------------------------------------------------------------------------------------------
-  [[nodiscard]] virtual Result<std::optional<Edge>> lookup(Tx&, const Chain&, NodeId parent, std::string_view name) = 0;
+  // Reading
+  // ---------------------------------------------------------------------------------------------------
+  [[nodiscard]] virtual Result<std::optional<Edge>> lookup(Tx&, const Chain&, NodeId parent,
+                                                           std::string_view name) = 0;
   /// ENOENT when the view has no such node.
   [[nodiscard]] virtual Result<NodeRow> node(Tx&, const Chain&, NodeId) = 0;
   /// lookup() and node() in one.
-  [[nodiscard]] virtual Result<std::optional<NodeRow>> lookup_node(Tx&, const Chain&, NodeId parent, std::string_view name) = 0;
-  /// Entries with a cookie above `after`, in the order of cookies; with node rows when `plus` (one join). Ends when
-  /// `sink` says false or after `limit` entries. Entries of equal cookie are given together: the sink must take all
-  /// or be asked again from before them.
-  struct Listed { std::string_view name; Edge edge; const NodeRow* row; };
-  [[nodiscard]] virtual Result<void> list(Tx&, const Chain&, NodeId parent, std::uint64_t after, bool plus, int limit, const std::function<bool(const Listed&)>& sink) = 0;
+  [[nodiscard]] virtual Result<std::optional<NodeRow>> lookup_node(Tx&, const Chain&, NodeId parent,
+                                                                   std::string_view name) = 0;
+  /// Entries with a cookie above `after`, in the order of cookies; with node rows when `plus` (one join).
+  /// Ends when `sink` says false or after `limit` entries. Entries of equal cookie are given together: the
+  /// sink must take all or be asked again from before them.
+  struct Listed {
+    std::string_view name;
+    Edge edge;
+    const NodeRow* row;
+  };
+  [[nodiscard]] virtual Result<void> list(Tx&, const Chain&, NodeId parent, std::uint64_t after, bool plus,
+                                          int limit, const std::function<bool(const Listed&)>& sink) = 0;
   [[nodiscard]] virtual Result<bool> empty(Tx&, const Chain&, NodeId dir) = 0;
-  [[nodiscard]] virtual Result<std::optional<Bytes>> xattr(Tx&, const Chain&, NodeId, std::string_view name) = 0;
+  [[nodiscard]] virtual Result<std::optional<Bytes>> xattr(Tx&, const Chain&, NodeId,
+                                                           std::string_view name) = 0;
   [[nodiscard]] virtual Result<std::vector<std::string>> xattrs(Tx&, const Chain&, NodeId) = 0;
 
-  // Mutations -------------------------------------------------------------------------------------------------
-  /// A new node under (parent, name); `init` gives mode, uid, gid, rdev, target, times (0 = now). Sets parent times,
-  /// nlink and the line (T7). EEXIST, ENOENT (parent gone), EMLINK.
-  [[nodiscard]] virtual Result<NodeRow> create(Tx&, const Who&, const Chain&, NodeId parent, std::string_view name, const NodeRow& init) = 0;
+  // Mutations
+  // -------------------------------------------------------------------------------------------------
+  /// A new node under (parent, name); `init` gives mode, uid, gid, rdev, target, times (0 = now). Sets parent
+  /// times, nlink and the line (T7). EEXIST, ENOENT (parent gone), EMLINK.
+  [[nodiscard]] virtual Result<NodeRow> create(Tx&, const Who&, const Chain&, NodeId parent,
+                                               std::string_view name, const NodeRow& init) = 0;
   /// A node without a name, nlink 0.
-  [[nodiscard]] virtual Result<NodeRow> create_unnamed(Tx&, const Who&, const Chain&, const NodeRow& init) = 0;
-  [[nodiscard]] virtual Result<NodeRow> link(Tx&, const Who&, const Chain&, NodeId node, NodeId parent, std::string_view name) = 0;
+  [[nodiscard]] virtual Result<NodeRow> create_unnamed(Tx&, const Who&, const Chain&,
+                                                       const NodeRow& init) = 0;
+  [[nodiscard]] virtual Result<NodeRow> link(Tx&, const Who&, const Chain&, NodeId node, NodeId parent,
+                                             std::string_view name) = 0;
   /// The node that lost a name, as it is afterwards. With nlink 0 it stays as an orphan until reap().
-  [[nodiscard]] virtual Result<NodeRow> unlink(Tx&, const Who&, const Chain&, NodeId parent, std::string_view name) = 0;
-  [[nodiscard]] virtual Result<NodeRow> rmdir(Tx&, const Who&, const Chain&, NodeId parent, std::string_view name) = 0;
-  struct Renamed { NodeRow moved; std::optional<NodeRow> replaced; };
+  [[nodiscard]] virtual Result<NodeRow> unlink(Tx&, const Who&, const Chain&, NodeId parent,
+                                               std::string_view name) = 0;
+  [[nodiscard]] virtual Result<NodeRow> rmdir(Tx&, const Who&, const Chain&, NodeId parent,
+                                              std::string_view name) = 0;
+  struct Renamed {
+    NodeRow moved;
+    std::optional<NodeRow> replaced;
+  };
   /// flags 0, RENAME_NOREPLACE, RENAME_EXCHANGE. EINVAL when a directory would go into itself.
-  [[nodiscard]] virtual Result<Renamed> rename(Tx&, const Who&, const Chain&, NodeId from_parent, std::string_view from, NodeId to_parent, std::string_view to, unsigned flags) = 0;
+  [[nodiscard]] virtual Result<Renamed> rename(Tx&, const Who&, const Chain&, NodeId from_parent,
+                                               std::string_view from, NodeId to_parent, std::string_view to,
+                                               unsigned flags) = 0;
   /// Attributes only: mode bits, uid, gid, times as in `want`. ctime = now.
-  [[nodiscard]] virtual Result<NodeRow> set_attributes(Tx&, const Who&, const Chain&, const NodeRow& want) = 0;
+  [[nodiscard]] virtual Result<NodeRow> set_attributes(Tx&, const Who&, const Chain&,
+                                                       const NodeRow& want) = 0;
   /// May the node's content be rewritten where it lies (no pin of the view's branch needs the row; budget and
   /// kNoVersions considered)?
   [[nodiscard]] virtual Result<bool> rewritable(Tx&, const Chain&, NodeId) = 0;
-  /// New content. Keeps references right in the store. `publish`: a version with its event (replacing the last one
-  /// when it is younger than replace_window and unpinned); else only the row, without event.
-  [[nodiscard]] virtual Result<NodeRow> set_content(Tx&, const Who&, const Chain&, NodeId, const BlobInfo&, TimeNs mtime, TimeNs ctime, bool publish) = 0;
+  /// New content. Keeps references right in the store. `publish`: a version with its event (replacing the
+  /// last one when it is younger than replace_window and unpinned); else only the row, without event.
+  [[nodiscard]] virtual Result<NodeRow> set_content(Tx&, const Who&, const Chain&, NodeId, const BlobInfo&,
+                                                    TimeNs mtime, TimeNs ctime, bool publish) = 0;
   /// `value` absent: removes it (ENODATA when it is not there). flags XATTR_CREATE, XATTR_REPLACE.
-  [[nodiscard]] virtual Result<void> set_xattr(Tx&, const Who&, const Chain&, NodeId, std::string_view name, std::optional<ByteView> value, int flags) = 0;
-  [[nodiscard]] virtual Result<void> set_flags(Tx&, const Who&, const Chain&, NodeId, std::uint32_t flags) = 0;
+  [[nodiscard]] virtual Result<void> set_xattr(Tx&, const Who&, const Chain&, NodeId, std::string_view name,
+                                               std::optional<ByteView> value, int flags) = 0;
+  [[nodiscard]] virtual Result<void> set_flags(Tx&, const Who&, const Chain&, NodeId,
+                                               std::uint32_t flags) = 0;
   /// Ends an orphan that nobody refers to any more. Does nothing when it has a name.
   [[nodiscard]] virtual Result<void> reap(Tx&, const Chain&, NodeId) = 0;
 
-  struct Stats { std::uint64_t nodes = 0, files = 0, directories = 0, symlinks = 0, others = 0, past_rows = 0, changes = 0, pins = 0; };
+  struct Stats {
+    std::uint64_t nodes = 0, files = 0, directories = 0, symlinks = 0, others = 0, past_rows = 0, changes = 0,
+                  pins = 0;
+  };
   [[nodiscard]] virtual Result<Stats> stats(Tx&, const Chain&) = 0;
   /// The changes after `seq`, oldest first.
-  struct ChangeRow { Seq seq; BranchId branch; std::string op; NodeId node, line, parent; std::string name; TimeNs time = 0; Who who;
-                     NodeId from_parent; std::string from_name; BlobId blob; };  ///< rename, exchange; write
+  struct ChangeRow {
+    Seq seq;
+    BranchId branch;
+    std::string op;
+    NodeId node, line, parent;
+    std::string name;
+    TimeNs time = 0;
+    Who who;
+    NodeId from_parent;
+    std::string from_name;
+    BlobId blob;
+  };  ///< rename, exchange; write
   [[nodiscard]] virtual Result<std::vector<ChangeRow>> changes(Tx&, Seq after, int limit) = 0;
   /// DocId: what a line is called outside (32 bytes).
   [[nodiscard]] virtual Bytes doc_id(NodeId line) const = 0;

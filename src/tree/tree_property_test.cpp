@@ -83,7 +83,11 @@ class Run {
     const std::string n = name(z), n2 = name(w);
     t_.clock.advance(kSecond / 4 * (w % 8));
     switch (op % 16) {
-      case 0: case 1: case 2: create(br, c, p, n, op % 16 == 1 ? S_IFDIR | 0755 : w % 5 == 0 ? S_IFLNK | 0777 : S_IFREG | 0644); break;
+      case 0:
+      case 1:
+      case 2:
+        create(br, c, p, n, op % 16 == 1 ? S_IFDIR | 0755 : w % 5 == 0 ? S_IFLNK | 0777 : S_IFREG | 0644);
+        break;
       case 3: {
         if (files.empty()) break;
         const NodeId f = files[y % files.size()];
@@ -92,7 +96,8 @@ class Run {
         if (r) m.edges[{p, n}] = f, ++m.nodes[f].nlink, br.changed = true;
         break;
       }
-      case 4: case 5: {
+      case 4:
+      case 5: {
         const NodeId e = m.at(p, n);
         const auto r = t_.unlink(c, p, n, w % 3 != 0);
         RC_ASSERT(err(r) == (!e ? ENOENT : m.is_dir(e) ? EISDIR : 0));
@@ -110,8 +115,15 @@ class Run {
         if (r) m.edges.erase({p, n}), m.drop(e), --m.nodes[p].nlink, br.changed = true;
         break;
       }
-      case 7: case 8: rename(br, c, p, n, q, n2, op % 16 == 7 && (x ^ y) % 2 != 0 ? RENAME_EXCHANGE : z % 4 == 3 ? RENAME_NOREPLACE : 0); break;
-      case 9: case 10: {
+      case 7:
+      case 8:
+        rename(br, c, p, n, q, n2,
+               op % 16 == 7 && (x ^ y) % 2 != 0 ? RENAME_EXCHANGE
+               : z % 4 == 3                     ? RENAME_NOREPLACE
+                                                : 0);
+        break;
+      case 9:
+      case 10: {
         std::vector<NodeId> regular;
         for (const NodeId f : files)
           if (S_ISREG(m.nodes[f].mode)) regular.push_back(f);
@@ -128,7 +140,8 @@ class Run {
         auto& xs = m.nodes[f].xattrs;
         const bool remove = y % 3 == 0;
         const auto r = t_.run([&](Tx& tx) {
-          return t_.tree->set_xattr(tx, t_.who, c, f, key, remove ? std::nullopt : std::optional{as_view(value)}, 0);
+          return t_.tree->set_xattr(tx, t_.who, c, f, key,
+                                    remove ? std::nullopt : std::optional{as_view(value)}, 0);
         });
         RC_ASSERT(err(r) == (remove && !xs.contains(key) ? ENODATA : 0));
         if (r && remove) xs.erase(key);
@@ -136,7 +149,9 @@ class Run {
         br.changed |= r.has_value();
         break;
       }
-      case 12: fork(x, y, br); break;
+      case 12:
+        fork(x, y, br);
+        break;
       case 13: {
         const std::string s = "s" + std::to_string(++names_);
         const PinInfo pin = t_.snapshot(s, br.id);
@@ -145,17 +160,22 @@ class Run {
       }
       case 14: {
         t_.pin_all();
-        const auto pins = t_.run([&](Tx& tx) { return t_.tree->pins(tx, "main", PinKind::automatic); }).value();
+        const auto pins =
+            t_.run([&](Tx& tx) { return t_.tree->pins(tx, "main", PinKind::automatic); }).value();
         std::set<std::pair<BranchId, Seq>> known;
         for (const auto& k : moments_) known.insert({k.branch, k.seq});
         for (const auto& pin : pins)
-          if (!known.contains({pin.branch, pin.seq})) moments_.push_back({pin.branch, pin.seq, model_of(pin.branch), true, ""});
+          if (!known.contains({pin.branch, pin.seq}))
+            moments_.push_back({pin.branch, pin.seq, model_of(pin.branch), true, ""});
         break;
       }
       case 15: {
-        if (x % 3 == 0) t_.reopen(y % 2 != 0);
-        else if (x % 3 == 1) thin(w);
-        else drop_snapshot(y);
+        if (x % 3 == 0)
+          t_.reopen(y % 2 != 0);
+        else if (x % 3 == 1)
+          thin(w);
+        else
+          drop_snapshot(y);
         break;
       }
     }
@@ -166,14 +186,18 @@ class Run {
     for (const auto& k : moments_) compare(t_.at(k.branch, k.seq), k.model);
     std::map<BlobId, std::int64_t> held;
     for (const auto& [id, n] : t_.store.refs) held[id] = 0;
-    RC_ASSERT(t_.writer->read([&](Tx& tx) -> Result<void> {
-      auto q = Statement{tx, "SELECT blob, COUNT(*) FROM (SELECT blob FROM nodes UNION ALL SELECT blob FROM nodes_past) WHERE blob IS NOT NULL GROUP BY blob"};
-      for (;;) {
-        INDRA_LET(const bool row, q.step());
-        if (!row) return {};
-        held[q.id_at<BlobId>(0)] = q.int64_at(1);
-      }
-    }).has_value());
+    RC_ASSERT(t_.writer
+                  ->read([&](Tx& tx) -> Result<void> {
+                    auto q = Statement{tx,
+                                       "SELECT blob, COUNT(*) FROM (SELECT blob FROM nodes UNION ALL SELECT "
+                                       "blob FROM nodes_past) WHERE blob IS NOT NULL GROUP BY blob"};
+                    for (;;) {
+                      INDRA_LET(const bool row, q.step());
+                      if (!row) return {};
+                      held[q.id_at<BlobId>(0)] = q.int64_at(1);
+                    }
+                  })
+                  .has_value());
     RC_ASSERT(held == t_.store.refs);
   }
 
@@ -181,14 +205,21 @@ class Run {
     thin(255);
     check();
     for (const char* table : {"edges_past", "nodes_past", "xattrs_past"}) {
-      const std::string sql = std::string{"SELECT COUNT(*) FROM "} + table + " e WHERE NOT EXISTS(SELECT 1 FROM pins p WHERE p.kind < 4 AND p.branch = e.branch AND p.seq >= e.seq AND p.seq < e.until)";
+      const std::string sql = std::string{"SELECT COUNT(*) FROM "} + table +
+                              " e WHERE NOT EXISTS(SELECT 1 FROM pins p WHERE p.kind < 4 AND p.branch = "
+                              "e.branch AND p.seq >= e.seq AND p.seq < e.until)";
       RC_ASSERT(scalar(sql) == 0);
     }
     RC_ASSERT(scalar("SELECT COUNT(*) FROM pins WHERE kind = 4") == 0);
-    RC_ASSERT(scalar("SELECT COUNT(*) FROM edges e WHERE node IS NULL AND branch = 1 AND NOT EXISTS(SELECT 1 FROM edges_past p"
-                     " WHERE p.parent = e.parent AND p.cookie = e.cookie AND p.name = e.name AND p.branch = 1)") == 0);
-    RC_ASSERT(scalar("SELECT COUNT(*) FROM nodes e WHERE mode = 0 AND branch = 1 AND NOT EXISTS(SELECT 1 FROM nodes_past p WHERE p.node = e.node AND p.branch = 1)") == 0);
-    RC_ASSERT(scalar("SELECT COUNT(*) FROM xattrs e WHERE value IS NULL AND branch = 1 AND NOT EXISTS(SELECT 1 FROM xattrs_past p"
+    RC_ASSERT(
+        scalar("SELECT COUNT(*) FROM edges e WHERE node IS NULL AND branch = 1 AND NOT EXISTS(SELECT 1 FROM "
+               "edges_past p"
+               " WHERE p.parent = e.parent AND p.cookie = e.cookie AND p.name = e.name AND p.branch = 1)") ==
+        0);
+    RC_ASSERT(scalar("SELECT COUNT(*) FROM nodes e WHERE mode = 0 AND branch = 1 AND NOT EXISTS(SELECT 1 "
+                     "FROM nodes_past p WHERE p.node = e.node AND p.branch = 1)") == 0);
+    RC_ASSERT(scalar("SELECT COUNT(*) FROM xattrs e WHERE value IS NULL AND branch = 1 AND NOT EXISTS(SELECT "
+                     "1 FROM xattrs_past p"
                      " WHERE p.node = e.node AND p.name = e.name AND p.branch = 1)") == 0);
   }
 
@@ -202,16 +233,21 @@ class Run {
   }
   static std::string name(std::uint8_t x) { return std::string(1, static_cast<char>('a' + x % 5)); }
   template <class T>
-  static int err(const Result<T>& r) { return r ? 0 : to_errno(r.error()); }
+  static int err(const Result<T>& r) {
+    return r ? 0 : to_errno(r.error());
+  }
   std::int64_t scalar(const std::string& sql) {
     sqlite3_stmt* s = nullptr;
-    return t_.writer->read([&](Tx& tx) -> Result<std::int64_t> {
-      if (sqlite3_prepare_v2(tx.db().raw(), sql.c_str(), -1, &s, nullptr) != SQLITE_OK) return fail(EIO, sql);
-      sqlite3_step(s);
-      const auto n = sqlite3_column_int64(s, 0);
-      sqlite3_finalize(s);
-      return n;
-    }).value();
+    return t_.writer
+        ->read([&](Tx& tx) -> Result<std::int64_t> {
+          if (sqlite3_prepare_v2(tx.db().raw(), sql.c_str(), -1, &s, nullptr) != SQLITE_OK)
+            return fail(EIO, sql);
+          sqlite3_step(s);
+          const auto n = sqlite3_column_int64(s, 0);
+          sqlite3_finalize(s);
+          return n;
+        })
+        .value();
   }
   const Model& model_of(BranchId id) const {
     for (const auto& b : branches_)
@@ -226,25 +262,36 @@ class Run {
     if (!r) return;
     const bool dir = S_ISDIR(mode);
     m.edges[{p, n}] = r->node;
-    m.nodes[r->node] = {.mode = mode, .nlink = dir ? 2u : 1u, .content = 0, .parent = dir ? p : NodeId{}, .xattrs = {}};
+    m.nodes[r->node] = {
+        .mode = mode, .nlink = dir ? 2u : 1u, .content = 0, .parent = dir ? p : NodeId{}, .xattrs = {}};
     if (dir) ++m.nodes[p].nlink;
     br.changed = true;
   }
 
-  void rename(Branch& br, const Chain& c, NodeId p, const std::string& a, NodeId q, const std::string& b, unsigned flags) {
+  void rename(Branch& br, const Chain& c, NodeId p, const std::string& a, NodeId q, const std::string& b,
+              unsigned flags) {
     Model& m = br.model;
     const NodeId x = m.at(p, a), y = m.at(q, b);
     int expect = 0;
-    if (!x) expect = ENOENT;
-    else if (flags == RENAME_EXCHANGE && !y) expect = ENOENT;
-    else if (flags == RENAME_NOREPLACE && y) expect = EEXIST;
-    else if (x == y) expect = 0;
-    else if (m.is_dir(x) && m.within(q, x)) expect = EINVAL;
-    else if (y && m.is_dir(y) && m.within(p, y)) expect = flags == RENAME_EXCHANGE ? EINVAL : ENOTEMPTY;
+    if (!x)
+      expect = ENOENT;
+    else if (flags == RENAME_EXCHANGE && !y)
+      expect = ENOENT;
+    else if (flags == RENAME_NOREPLACE && y)
+      expect = EEXIST;
+    else if (x == y)
+      expect = 0;
+    else if (m.is_dir(x) && m.within(q, x))
+      expect = EINVAL;
+    else if (y && m.is_dir(y) && m.within(p, y))
+      expect = flags == RENAME_EXCHANGE ? EINVAL : ENOTEMPTY;
     else if (y && flags != RENAME_EXCHANGE) {
-      if (m.is_dir(x) && !m.is_dir(y)) expect = ENOTDIR;
-      else if (!m.is_dir(x) && m.is_dir(y)) expect = EISDIR;
-      else if (m.is_dir(y) && !m.empty(y)) expect = ENOTEMPTY;
+      if (m.is_dir(x) && !m.is_dir(y))
+        expect = ENOTDIR;
+      else if (!m.is_dir(x) && m.is_dir(y))
+        expect = EISDIR;
+      else if (m.is_dir(y) && !m.empty(y))
+        expect = ENOTEMPTY;
     }
     const auto r = t_.run([&](Tx& tx) -> Result<Tree::Renamed> {
       INDRA_LET(auto done, t_.tree->rename(tx, t_.who, c, p, a, q, b, flags));
@@ -337,19 +384,21 @@ class Run {
         for (bool more = true; more;) {  // in pages of two
           more = false;
           RC_ASSERT(t_.run([&](Tx& tx) {
-            return t_.tree->list(tx, c, d, after, plus, 2, [&](const Tree::Listed& e) {
-              more = true;
-              RC_ASSERT(e.edge.cookie > 15 && e.edge.cookie >= after);
-              after = e.edge.cookie;
-              RC_ASSERT(seen.insert(std::string{e.name}).second);
-              RC_ASSERT(m.at(d, std::string{e.name}) == e.edge.node);
-              RC_ASSERT(e.edge.type == (m.nodes.at(e.edge.node).mode & S_IFMT));
-              RC_ASSERT((e.row != nullptr) == plus);
-              if (plus) same(*e.row, e.edge.node, m);
-              if (plus && ++edges != 0 && reached.insert(e.edge.node).second && S_ISDIR(e.edge.type)) todo.push_back(e.edge.node);
-              return true;
-            });
-          }).has_value());
+                        return t_.tree->list(tx, c, d, after, plus, 2, [&](const Tree::Listed& e) {
+                          more = true;
+                          RC_ASSERT(e.edge.cookie > 15 && e.edge.cookie >= after);
+                          after = e.edge.cookie;
+                          RC_ASSERT(seen.insert(std::string{e.name}).second);
+                          RC_ASSERT(m.at(d, std::string{e.name}) == e.edge.node);
+                          RC_ASSERT(e.edge.type == (m.nodes.at(e.edge.node).mode & S_IFMT));
+                          RC_ASSERT((e.row != nullptr) == plus);
+                          if (plus) same(*e.row, e.edge.node, m);
+                          if (plus && ++edges != 0 && reached.insert(e.edge.node).second &&
+                              S_ISDIR(e.edge.type))
+                            todo.push_back(e.edge.node);
+                          return true;
+                        });
+                      }).has_value());
         }
         for (const auto& [k, n] : m.edges)
           if (k.first == d) RC_ASSERT(seen.contains(k.second));
@@ -391,9 +440,11 @@ class Run {
 }  // namespace
 
 RC_GTEST_PROP(TreeProperty, EqualsMapsCopiedAtEachForkAndPin, ()) {
-  const auto steps = *rc::gen::scale(2.0, rc::gen::container<std::vector<Step>>(rc::gen::tuple(
-      rc::gen::arbitrary<std::uint8_t>(), rc::gen::arbitrary<std::uint8_t>(), rc::gen::arbitrary<std::uint8_t>(),
-      rc::gen::arbitrary<std::uint8_t>(), rc::gen::arbitrary<std::uint8_t>(), rc::gen::arbitrary<std::uint8_t>())));
+  const auto steps =
+      *rc::gen::scale(2.0, rc::gen::container<std::vector<Step>>(rc::gen::tuple(
+                               rc::gen::arbitrary<std::uint8_t>(), rc::gen::arbitrary<std::uint8_t>(),
+                               rc::gen::arbitrary<std::uint8_t>(), rc::gen::arbitrary<std::uint8_t>(),
+                               rc::gen::arbitrary<std::uint8_t>(), rc::gen::arbitrary<std::uint8_t>())));
   Run run;
   std::size_t n = 0;
   for (const Step& s : steps) {

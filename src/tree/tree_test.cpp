@@ -10,7 +10,9 @@ namespace {
 
 constexpr NodeId kRoot = kFirstNode;
 template <class T>
-int err(const Result<T>& r) { return r ? 0 : to_errno(r.error()); }
+int err(const Result<T>& r) {
+  return r ? 0 : to_errno(r.error());
+}
 
 }  // namespace
 
@@ -73,7 +75,19 @@ TEST(Tree, GivenNoMomentKept_WhenAskedForOne_ThenENOENT) {
   TestTree t;
   ASSERT_TRUE(t.make(t.head(), kRoot, "a"));
   EXPECT_EQ(err(t.run([&](Tx& tx) { return t.tree->chain_at(tx, BranchId{1}, Seq{1}); })), ENOENT);
-  EXPECT_EQ(err(t.run([&](Tx& tx) { return t.tree->create_branch(tx, t.who, "main", "b", BranchId{1}, Seq{1}); })), ENOENT);
+  EXPECT_EQ(
+      err(t.run([&](Tx& tx) { return t.tree->create_branch(tx, t.who, "main", "b", BranchId{1}, Seq{1}); })),
+      ENOENT);
+}
+
+TEST(Tree, GivenAPinAtTheHead_WhenTheHeadMovesOn_ThenItsViewDoesNot) {
+  TestTree t;
+  ASSERT_TRUE(t.make(t.head(), kRoot, "a"));
+  ASSERT_EQ(t.pin_all(), 1);
+  const Chain moment = t.at(BranchId{1}, t.tree->last_seq());
+  ASSERT_TRUE(t.make(t.head(), kRoot, "b"));
+  EXPECT_TRUE(t.find(moment, kRoot, "a"));
+  EXPECT_FALSE(t.find(moment, kRoot, "b"));
 }
 
 TEST(Tree, GivenAMoment_WhenWrittenTo_ThenEROFS) {
@@ -97,7 +111,8 @@ TEST(Tree, GivenBadNames_ThenTheyAreRefused) {
     EXPECT_FALSE(r.error().context.empty());
   }
   t.snapshot("s");
-  EXPECT_EQ(err(t.run([&](Tx& tx) { return t.tree->create_snapshot(tx, t.who, BranchId{1}, "s", ""); })), EEXIST);
+  EXPECT_EQ(err(t.run([&](Tx& tx) { return t.tree->create_snapshot(tx, t.who, BranchId{1}, "s", ""); })),
+            EEXIST);
 }
 
 TEST(Tree, GivenLongTargets_ThenSymlinksEndAt4095) {
@@ -164,7 +179,14 @@ TEST(Publishing, GivenAPublish_WhenAgainWithinASecond_ThenOneVersionAndOneEvent)
   t.snapshot("s");
   EXPECT_GT(t.write(c, f.node, 4)->seq, two.seq);
   EXPECT_EQ(t.count("SELECT COUNT(*) FROM changes WHERE op = 8"), 3);
-  EXPECT_EQ(t.store.content[t.find(t.at(BranchId{1}, t.run([&](Tx& tx) { return t.tree->pins(tx, "main", PinKind::snapshot); })->front().seq), kRoot, "a")->blob], 3);
+  EXPECT_EQ(t.store.content[t.find(t.at(BranchId{1}, t.run([&](Tx& tx) {
+                                                        return t.tree->pins(tx, "main", PinKind::snapshot);
+                                                      })
+                                                         ->front()
+                                                         .seq),
+                                   kRoot, "a")
+                                ->blob],
+            3);
 }
 
 TEST(Publishing, GivenPrivatePersist_ThenNoEventAndNoNewVersion) {
@@ -185,7 +207,8 @@ TEST(Budget, GivenChurn_WhenAutomaticPinsCome_ThenTheLastKeptVersionStandsIn) {
   for (int i = 2; i < 8; ++i) {
     t.clock.advance(5 * kSecond);
     t.pin_all();
-    moments.push_back(t.run([&](Tx& tx) { return t.tree->pins(tx, "main", PinKind::automatic); })->back().seq);
+    moments.push_back(
+        t.run([&](Tx& tx) { return t.tree->pins(tx, "main", PinKind::automatic); })->back().seq);
     EXPECT_EQ(t.run([&](Tx& tx) { return t.tree->rewritable(tx, c, f.node); }).value(), i > 2) << i;
     ASSERT_TRUE(t.write(c, f.node, i, true, size));
   }
@@ -272,7 +295,9 @@ TEST(Numbers, GivenARolledBackReservation_ThenItIsNotTrusted) {
     EXPECT_LE(r->node.raw(), t.count("SELECT reserved FROM counters WHERE name = 'node'"));
     ASSERT_TRUE(t.writer->barrier());
   }
-  EXPECT_EQ(t.count("SELECT COUNT(*) FROM changes c WHERE NOT EXISTS(SELECT 1 FROM actors a WHERE a.id = c.actor)"), 0);
+  EXPECT_EQ(
+      t.count("SELECT COUNT(*) FROM changes c WHERE NOT EXISTS(SELECT 1 FROM actors a WHERE a.id = c.actor)"),
+      0);
 }
 
 TEST(Listing, GivenOthersDeleting_WhenPaged_ThenEachStayingEntryComesOnce) {
@@ -307,7 +332,8 @@ TEST(Listing, GivenEqualCookies_ThenTheyComeTogether) {
   const Chain c = t.head();
   const auto a = t.make(c, kRoot, "a").value(), b = t.make(c, kRoot, "b").value();
   ASSERT_TRUE(t.make(c, kRoot, "c"));
-  ASSERT_TRUE(t.run([&](Tx& tx) { return tx.db().execute("UPDATE edges SET cookie = 20 WHERE node IN (17, 18)"); }));
+  ASSERT_TRUE(
+      t.run([&](Tx& tx) { return tx.db().execute("UPDATE edges SET cookie = 20 WHERE node IN (17, 18)"); }));
   std::vector<NodeId> got;
   ASSERT_TRUE(t.run([&](Tx& tx) {
     return t.tree->list(tx, c, kRoot, 0, true, 1, [&](const Tree::Listed& e) {
@@ -339,8 +365,11 @@ TEST(Thinning, GivenPinsOfMonths_ThenHoursThenDaysStay) {
   const auto f = t.make(c, kRoot, "a").value();
   for (int i = 0; i < 100 * 24 * 2; ++i) {  // each half hour for 100 days
     t.clock.advance(1800 * kSecond);
-    if (i % 10 == 0) ASSERT_TRUE(t.write(c, f.node, i));
-    else ASSERT_TRUE(t.run([&](Tx& tx) { return t.tree->set_attributes(tx, t.who, c, t.tree->node(tx, c, f.node).value()); }));
+    if (i % 10 == 0)
+      ASSERT_TRUE(t.write(c, f.node, i));
+    else
+      ASSERT_TRUE(t.run(
+          [&](Tx& tx) { return t.tree->set_attributes(tx, t.who, c, t.tree->node(tx, c, f.node).value()); }));
     t.pin_all();
   }
   t.thin();
@@ -355,7 +384,8 @@ TEST(Xattrs, GivenLimitsAndFlags_ThenAsLinux) {
   const Chain c = t.head();
   const auto f = t.make(c, kRoot, "a").value();
   const auto set = [&](std::string_view n, std::size_t size, int flags) {
-    return err(t.run([&](Tx& tx) { return t.tree->set_xattr(tx, t.who, c, f.node, n, ByteView{Bytes(size)}, flags); }));
+    return err(t.run(
+        [&](Tx& tx) { return t.tree->set_xattr(tx, t.who, c, f.node, n, ByteView{Bytes(size)}, flags); }));
   };
   EXPECT_EQ(set("user." + std::string(251, 'x'), 1, 0), ERANGE);
   EXPECT_EQ(set("user.a", 65537, 0), E2BIG);

@@ -11,7 +11,8 @@ namespace {
 constexpr std::size_t kMaxName = 255, kMaxValue = 64 * 1024, kMaxList = 64 * 1024;
 }
 
-Result<void> TreeImpl::set_xattr(Tx& tx, const Who& who, const Chain& chain, NodeId id, std::string_view name, std::optional<ByteView> value, int flags) {
+Result<void> TreeImpl::set_xattr(Tx& tx, const Who& who, const Chain& chain, NodeId id, std::string_view name,
+                                 std::optional<ByteView> value, int flags) {
   INDRA_LET(BranchState * own, writable(chain));
   if (name.empty() || name.size() > kMaxName) return fail(ERANGE);
   if (name.find('\0') != name.npos || (flags & ~(XATTR_CREATE | XATTR_REPLACE)) != 0) return fail(EINVAL);

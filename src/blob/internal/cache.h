@@ -1,4 +1,5 @@
-// Verified chunks kept for reading: least recently used goes first. Thread-safe; keyed by where the bytes lie.
+// Verified chunks kept for reading: least recently used goes first. Thread-safe; keyed by where the bytes
+// lie.
 #pragma once
 #include <array>
 #include <list>
@@ -21,7 +22,10 @@ class ChunkCache {
 
  private:
   static constexpr std::size_t kShards = 8;
-  struct Item { std::uint64_t where; SharedBytes bytes; };
+  struct Item {
+    std::uint64_t where;
+    SharedBytes bytes;
+  };
   struct Shard {
     Mutex mutex;
     std::list<Item> order INDRA_GUARDED_BY(mutex);  // newest first

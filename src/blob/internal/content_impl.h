@@ -1,8 +1,9 @@
 // One open file: a leased blob and, over it, chunk by chunk, what has been written since.
 //
-// A slot stands over a whole chunk. A buffer holds the blocks of its `over` mask (a partial block is completed from
-// below when it is first written); a placed chunk lies in a segment already; a hole hides what is below.
-// The gate admits one writer, truncation or stage at a time; `lock_` is only held to look at or change the slots.
+// A slot stands over a whole chunk. A buffer holds the blocks of its `over` mask (a partial block is
+// completed from below when it is first written); a placed chunk lies in a segment already; a hole hides what
+// is below. The gate admits one writer, truncation or stage at a time; `lock_` is only held to look at or
+// change the slots.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -17,10 +18,10 @@ inline constexpr std::uint16_t kAllBlocks = 0xFFFF;
 
 struct Slot {
   enum Kind { buffer, queued, placed, hole } kind = buffer;
-  std::shared_ptr<Bytes> bytes;   // buffer, queued; zeros beyond its end
-  std::uint16_t over = 0;         // buffer: blocks that hide what is below
-  std::uint16_t written = 0;      // buffer: blocks that hold data; the chunk is handed on when it is full
-  bool whole = false;             // buffer: must become a chunk of its own, not patches
+  std::shared_ptr<Bytes> bytes;  // buffer, queued; zeros beyond its end
+  std::uint16_t over = 0;        // buffer: blocks that hide what is below
+  std::uint16_t written = 0;     // buffer: blocks that hold data; the chunk is handed on when it is full
+  bool whole = false;            // buffer: must become a chunk of its own, not patches
   PlacedPtr place;
 };
 
@@ -38,7 +39,8 @@ class ContentImpl final : public Content {
   Result<void> truncate(std::uint64_t size) override;
   Result<void> punch(std::uint64_t at, std::uint64_t n) override;
   Result<std::uint64_t> seek(std::uint64_t at, bool hole) const override;
-  Result<std::uint64_t> copy_from(Content& from, std::uint64_t from_at, std::uint64_t at, std::uint64_t n) override;
+  Result<std::uint64_t> copy_from(Content& from, std::uint64_t from_at, std::uint64_t at,
+                                  std::uint64_t n) override;
   bool dirty() const override { return dirty_.load(); }
   std::uint64_t dirty_bytes() const override { return held_.load(); }
   Result<std::unique_ptr<Staged>> stage(For) override;
@@ -62,7 +64,8 @@ class ContentImpl final : public Content {
   void close_gate();
   void open_gate();
 
-  Result<void> read_below(const LeasePtr& base, std::uint64_t limit, std::uint64_t at, MutableBytes out) const;
+  Result<void> read_below(const LeasePtr& base, std::uint64_t limit, std::uint64_t at,
+                          MutableBytes out) const;
   Result<std::size_t> read_once(std::uint64_t at, MutableBytes out) const;
   Result<void> write_chunk(std::uint64_t index, std::uint32_t lo, ByteView bytes);
   /// The slot of `index` as a buffer that may be changed; all of what is placed or queued is copied into it.
@@ -75,9 +78,10 @@ class ContentImpl final : public Content {
   Result<void> keep_bounds(std::uint64_t spare);
   void charge(std::int64_t n);
   void drop_slot(std::map<std::uint64_t, Slot>::iterator it);
-  bool below_has(std::uint64_t index) const;   // the base shows something in this chunk (no I/O for new files)
+  bool below_has(std::uint64_t index) const;  // the base shows something in this chunk (no I/O for new files)
   Result<bool> has_data(std::uint64_t index) const;
-  Result<std::uint64_t> next_data(std::uint64_t index) const;  ///< chunk with data at or after; UINT64_MAX = none
+  Result<std::uint64_t> next_data(
+      std::uint64_t index) const;  ///< chunk with data at or after; UINT64_MAX = none
 
   Store& store_;
   const BucketId bucket_;
@@ -88,8 +92,8 @@ class ContentImpl final : public Content {
   bool gate_ = false;
 
   mutable SharedMutex lock_;
-  LeasePtr base_ INDRA_GUARDED_BY(lock_);                  // null: empty
-  std::uint64_t base_limit_ INDRA_GUARDED_BY(lock_) = 0;   // of the base nothing beyond shows
+  LeasePtr base_ INDRA_GUARDED_BY(lock_);                 // null: empty
+  std::uint64_t base_limit_ INDRA_GUARDED_BY(lock_) = 0;  // of the base nothing beyond shows
   std::map<std::uint64_t, Slot> slots_ INDRA_GUARDED_BY(lock_);
   std::atomic<std::uint64_t> size_{0}, held_{0}, accepted_{0};
   std::atomic<bool> dirty_{false};

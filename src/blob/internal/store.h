@@ -1,8 +1,8 @@
 // The store behind ContentStore: what its parts (content, staging, folding, collecting) share.
 //
 // Lock order, outermost first: Content's gate - busy (of a blob) - Content's lock - BlobState::rw - Writer -
-// registry. So nothing that runs inside a Tx takes a Content's lock or an rw; and only a vault of a single file
-// waits for the Writer with rw held, as its chunks are rows.
+// registry. So nothing that runs inside a Tx takes a Content's lock or an rw; and only a vault of a single
+// file waits for the Writer with rw held, as its chunks are rows.
 #pragma once
 #include <condition_variable>
 #include <deque>
@@ -27,7 +27,7 @@ struct BlobState {
   const BlobId id;
   BucketId bucket;
 
-  Mutex load;          // held while the row is read
+  Mutex load;           // held while the row is read
   bool loaded = false;  // guarded by load
 
   SharedMutex rw;
@@ -41,9 +41,9 @@ struct BlobState {
   std::uint64_t version INDRA_GUARDED_BY(rw) = 0;
 
   // Guarded by Store's registry mutex.
-  int leases = 0;         // who may read it: not collected, not changed in place by others
-  int pins = 0;           // not collected
-  bool busy = false;      // staged or folded by somebody
+  int leases = 0;              // who may read it: not collected, not changed in place by others
+  int pins = 0;                // not collected
+  bool busy = false;           // staged or folded by somebody
   std::uint64_t applying = 0;  // changed in place in the transaction, not yet in memory: its ticket
 };
 using StatePtr = std::shared_ptr<BlobState>;
@@ -89,13 +89,14 @@ class Busy {
 
 /// Chunk bytes that no row refers to yet: thrown away unless kept.
 struct Placed {
-  Placed(Store& s, const Entry& entry, bool own, LeasePtr from) : store{s}, e{entry}, mine{own}, source{std::move(from)} {}
+  Placed(Store& s, const Entry& entry, bool own, LeasePtr from)
+      : store{s}, e{entry}, mine{own}, source{std::move(from)} {}
   ~Placed();
   Placed(const Placed&) = delete;
   Placed& operator=(const Placed&) = delete;
   Store& store;
   Entry e;
-  bool mine;               ///< written by us, else shared from `source`
+  bool mine;  ///< written by us, else shared from `source`
   LeasePtr source;
   std::atomic<bool> kept{false};  ///< rows refer to it
 };
@@ -103,7 +104,8 @@ using PlacedPtr = std::shared_ptr<Placed>;
 
 class Workers {
  public:
-  explicit Workers(int n) : count_{n > 0 ? n : std::max(1, static_cast<int>(std::thread::hardware_concurrency()))} {}
+  explicit Workers(int n)
+      : count_{n > 0 ? n : std::max(1, static_cast<int>(std::thread::hardware_concurrency()))} {}
   ~Workers();
   void run(std::function<void()> job);
 
@@ -161,8 +163,10 @@ class Store final : public ContentStore {
   /// Bytes of the blob from `at`, patches laid over, zeros beyond its end.
   [[nodiscard]] Result<void> read_blob(BlobState&, std::uint64_t at, MutableBytes out);
   /// Bytes of one chunk from `at` within it; zeros beyond e.length.
-  [[nodiscard]] Result<void> read_entry(const Entry&, std::uint64_t index, std::uint32_t at, MutableBytes out, bool void_cv = false);
-  [[nodiscard]] Result<BlobHash> hash_manifest(const Manifest&, const Patches&, BlobState*, std::uint64_t hole_limit);
+  [[nodiscard]] Result<void> read_entry(const Entry&, std::uint64_t index, std::uint32_t at, MutableBytes out,
+                                        bool void_cv = false);
+  [[nodiscard]] Result<BlobHash> hash_manifest(const Manifest&, const Patches&, BlobState*,
+                                               std::uint64_t hole_limit);
 
   // Rows (rows.cpp).
   [[nodiscard]] Result<Standing> standing(Tx&, BlobId);
@@ -231,13 +235,17 @@ class Store final : public ContentStore {
   std::uint64_t tickets_ = 0;
   std::set<std::uint64_t> applying_;
 
-  struct Patched { TimeNs last; std::uint64_t bytes; };
+  struct Patched {
+    TimeNs last;
+    std::uint64_t bytes;
+  };
   Mutex patched_mutex_;
   std::map<BlobId, Patched> patched_ INDRA_GUARDED_BY(patched_mutex_);
 
   Mutex garbage_mutex_;
-  std::vector<Extent> garbage_ INDRA_GUARDED_BY(garbage_mutex_);                  // never referred to by a row
-  std::map<std::uint32_t, std::uint64_t> unsettled_ INDRA_GUARDED_BY(garbage_mutex_);  // bytes not referred to yet
+  std::vector<Extent> garbage_ INDRA_GUARDED_BY(garbage_mutex_);  // never referred to by a row
+  std::map<std::uint32_t, std::uint64_t> unsettled_
+      INDRA_GUARDED_BY(garbage_mutex_);  // bytes not referred to yet
 
   std::atomic<std::uint64_t> ids_{1};
   std::uint64_t reserved_ = 0;  // guarded by ids_mutex_

@@ -10,7 +10,8 @@ namespace indra::blob {
 
 class TestStore {
  public:
-  explicit TestStore(ContentStore::Options o = {}, Disk& disk = real_disk()) : options_{std::move(o)}, disk_{disk} {
+  explicit TestStore(ContentStore::Options o = {}, Disk& disk = real_disk())
+      : options_{std::move(o)}, disk_{disk} {
     if (options_.workers == 0) options_.workers = 2;
     open();
   }
@@ -41,26 +42,34 @@ class TestStore {
     std::filesystem::remove_all(copy);
     std::filesystem::create_directory(copy);
     for (const char* f : {"vault.db", "vault.db-wal", "segments"})
-      if (std::filesystem::exists(dir_ / f)) std::filesystem::copy(dir_ / f, copy / f, std::filesystem::copy_options::recursive);
+      if (std::filesystem::exists(dir_ / f))
+        std::filesystem::copy(dir_ / f, copy / f, std::filesystem::copy_options::recursive);
     std::vector<std::filesystem::path> others;
-    for (const auto& e : std::filesystem::directory_iterator(std::filesystem::path{dir_ / "vault.db"}.parent_path()))
-      if (e.is_regular_file() && e.path().filename() != "vault.db" && e.path().filename() != "vault.db-wal" && e.path().filename() != "vault.db-shm") {
+    for (const auto& e :
+         std::filesystem::directory_iterator(std::filesystem::path{dir_ / "vault.db"}.parent_path()))
+      if (e.is_regular_file() && e.path().filename() != "vault.db" && e.path().filename() != "vault.db-wal" &&
+          e.path().filename() != "vault.db-shm") {
         std::filesystem::copy(e.path(), copy / e.path().filename());
         others.push_back(e.path());
       }
     close();
-    for (const char* f : {"vault.db", "vault.db-wal", "vault.db-shm", "segments"}) std::filesystem::remove_all(dir_ / f);
+    for (const char* f : {"vault.db", "vault.db-wal", "vault.db-shm", "segments"})
+      std::filesystem::remove_all(dir_ / f);
     for (const auto& p : others) std::filesystem::remove(p);
-    for (const auto& e : std::filesystem::directory_iterator(copy)) std::filesystem::rename(e.path(), copy.parent_path() / e.path().filename());
+    for (const auto& e : std::filesystem::directory_iterator(copy))
+      std::filesystem::rename(e.path(), copy.parent_path() / e.path().filename());
     open();
   }
 
   Store& store() { return static_cast<Store&>(*store_); }
   Writer& writer() { return *writer_; }
 
-  std::unique_ptr<Content> content(BlobId id = {}, int bucket = 1) { return take(store_->open_content(BucketId{bucket}, id)); }
+  std::unique_ptr<Content> content(BlobId id = {}, int bucket = 1) {
+    return take(store_->open_content(BucketId{bucket}, id));
+  }
   /// Stages, applies with one reference more for what is new and one less for `old`, accepts.
-  Result<BlobInfo> publish(Content& c, BlobId old = {}, bool in_place = true, Content::For how = Content::For::publish) {
+  Result<BlobInfo> publish(Content& c, BlobId old = {}, bool in_place = true,
+                           Content::For how = Content::For::publish) {
     INDRA_LET(auto staged, c.stage(how));
     const auto rows = [&](Tx& tx) -> Result<BlobInfo> {
       INDRA_LET(BlobInfo i, staged->apply(tx, in_place));
@@ -121,16 +130,18 @@ class TestStore {
     }
     std::map<std::uint64_t, std::uint64_t> live;
     for (const auto& [id, m, patches] : all) {
-      INDRA_TRY(each_chunk(m, 0, store().loader(), [&, &p = patches](std::uint64_t index, const Entry& e) -> Result<bool> {
-        const auto it = p.lower_bound(index * kBlocks);
-        const bool patched = it != p.end() && it->first < (index + 1) * kBlocks;
-        Bytes b(e.length);
-        INDRA_TRY(store().bytes().read(e.where, b));
-        const bool good = e.root ? std::ranges::equal(BlobHash::of(b).bytes(), e.cv.bytes) : chunk_cv(index, b) == e.cv;
-        if (!good && !patched) return fail(Errc::corrupt, "chunk " + std::to_string(index));
-        live[e.where] = e.length;
-        return true;
-      }));
+      INDRA_TRY(each_chunk(
+          m, 0, store().loader(), [&, &p = patches](std::uint64_t index, const Entry& e) -> Result<bool> {
+            const auto it = p.lower_bound(index * kBlocks);
+            const bool patched = it != p.end() && it->first < (index + 1) * kBlocks;
+            Bytes b(e.length);
+            INDRA_TRY(store().bytes().read(e.where, b));
+            const bool good =
+                e.root ? std::ranges::equal(BlobHash::of(b).bytes(), e.cv.bytes) : chunk_cv(index, b) == e.cv;
+            if (!good && !patched) return fail(Errc::corrupt, "chunk " + std::to_string(index));
+            live[e.where] = e.length;
+            return true;
+          }));
     }
     std::uint64_t sum = 0;
     for (const auto& [where, n] : live) sum += n;
@@ -139,16 +150,19 @@ class TestStore {
       for (;;) {
         INDRA_LET(const bool more, d.step());
         if (!more) break;
-        const auto from = static_cast<std::uint64_t>(d.int64_at(0)) << 32 | static_cast<std::uint64_t>(d.int64_at(1));
+        const auto from =
+            static_cast<std::uint64_t>(d.int64_at(0)) << 32 | static_cast<std::uint64_t>(d.int64_at(1));
         const auto to = from + static_cast<std::uint64_t>(d.int64_at(2));
         auto it = live.lower_bound(from);
-        if (it != live.end() && it->first < to) return fail(Errc::corrupt, "a living chunk is among the dead");
+        if (it != live.end() && it->first < to)
+          return fail(Errc::corrupt, "a living chunk is among the dead");
       }
       if (options_.single_file) return {};
       Statement s{tx, "SELECT coalesce(sum(live), 0) FROM segments"};
       INDRA_TRY(s.step());
       // What is loose is counted as living until its family is swept.
-      if (static_cast<std::uint64_t>(s.int64_at(0)) < sum) return fail(Errc::corrupt, "segments.live is too small");
+      if (static_cast<std::uint64_t>(s.int64_at(0)) < sum)
+        return fail(Errc::corrupt, "segments.live is too small");
       return {};
     });
   }

@@ -23,7 +23,7 @@ namespace indra {
 class ViewImpl;
 
 /// A branch as the vault knows it at run time. The chain of a head never changes.
-struct BranchState {
+struct BranchView {
   BranchInfo info;
   Chain head;
 };
@@ -31,7 +31,8 @@ struct BranchState {
 /// Free space of the host file system, asked rarely; part of it is kept so that commits always succeed (S10).
 class SpaceGuard {
  public:
-  SpaceGuard(Disk& disk, std::string dir, const Clock& clock) : disk_{disk}, dir_{std::move(dir)}, clock_{clock} {}
+  SpaceGuard(Disk& disk, std::string dir, const Clock& clock)
+      : disk_{disk}, dir_{std::move(dir)}, clock_{clock} {}
   /// ENOSPC when `bytes` more would eat into the margin.
   [[nodiscard]] Result<void> need(std::uint64_t bytes);
   [[nodiscard]] Result<Disk::Space> left();  ///< free without the margin
@@ -51,7 +52,10 @@ class Callers {
   [[nodiscard]] Who who(const Caller&, std::string_view front_end, TimeNs now);
 
  private:
-  struct Known { std::string program; TimeNs at; };
+  struct Known {
+    std::string program;
+    TimeNs at;
+  };
   Mutex mutex_;
   std::unordered_map<pid_t, Known> known_ INDRA_GUARDED_BY(mutex_);
 };
@@ -65,8 +69,10 @@ class FileSystemImpl final : public FileSystem {
   Result<std::shared_ptr<View>> open_view(const ViewSpec&, FrontEnd*) override;
   std::vector<std::string> branch_names(std::string_view bucket) override;
   std::vector<std::string> snapshot_names(std::string_view bucket) override;
-  Result<BranchInfo> create_branch(const Who&, std::string_view, std::string_view, std::string_view, std::string_view) override;
-  Result<PinInfo> create_snapshot(const Who&, std::string_view, std::string_view, std::string_view, std::string_view) override;
+  Result<BranchInfo> create_branch(const Who&, std::string_view, std::string_view, std::string_view,
+                                   std::string_view) override;
+  Result<PinInfo> create_snapshot(const Who&, std::string_view, std::string_view, std::string_view,
+                                  std::string_view) override;
   Result<std::vector<BranchInfo>> branches(std::string_view bucket) override;
   Result<std::vector<PinInfo>> snapshots(std::string_view bucket) override;
   Result<std::unique_ptr<Incoming>> incoming(View&, NodeId, std::string_view) override;
@@ -76,7 +82,8 @@ class FileSystemImpl final : public FileSystem {
   Result<Status> status() override;
   Result<std::vector<Tree::ChangeRow>> changes(Seq after, int limit) override;
 
-  // What views use --------------------------------------------------------------------------------------------
+  // What views use
+  // --------------------------------------------------------------------------------------------
   [[nodiscard]] const Clock& clock() const { return *clock_; }
   [[nodiscard]] TimeNs now() const { return clock_->now(); }
   Writer& writer() { return *writer_; }
@@ -100,7 +107,8 @@ class FileSystemImpl final : public FileSystem {
   /// Something changed: the clockwork must look within its time.
   void poke();
   /// Tells every live view of the branch but `from`.
-  void notify(BranchId, const View* from, Change::Kind, NodeId node, NodeId parent = {}, std::string_view name = {});
+  void notify(BranchId, const View* from, Change::Kind, NodeId node, NodeId parent = {},
+              std::string_view name = {});
   void add_view(ViewImpl*);
   void remove_view(ViewImpl*);
   [[nodiscard]] bool shared(const ViewImpl*) const;
@@ -109,8 +117,9 @@ class FileSystemImpl final : public FileSystem {
   /// A handle or reference went away: if the node is an orphan nobody refers to, it is reaped soon.
   void released(BranchId, NodeId);
   [[nodiscard]] bool referenced(BranchId, NodeId) const;
-  [[nodiscard]] Result<std::shared_ptr<const BranchState>> branch_state(std::string_view bucket, std::string_view name);
-  [[nodiscard]] Result<std::shared_ptr<const BranchState>> branch_state(BranchId);
+  [[nodiscard]] Result<std::shared_ptr<const BranchView>> branch_state(std::string_view bucket,
+                                                                       std::string_view name);
+  [[nodiscard]] Result<std::shared_ptr<const BranchView>> branch_state(BranchId);
 
  private:
   friend class IncomingFile;
@@ -135,7 +144,7 @@ class FileSystemImpl final : public FileSystem {
   SessionTable sessions_;
 
   mutable Mutex branches_mutex_;
-  std::map<BranchId, std::shared_ptr<const BranchState>> branches_ INDRA_GUARDED_BY(branches_mutex_);
+  std::map<BranchId, std::shared_ptr<const BranchView>> branches_ INDRA_GUARDED_BY(branches_mutex_);
 
   mutable SharedMutex views_mutex_;
   std::vector<ViewImpl*> views_ INDRA_GUARDED_BY(views_mutex_);
@@ -148,10 +157,10 @@ class FileSystemImpl final : public FileSystem {
   // Clockwork.
   std::mutex clock_mutex_;
   std::condition_variable clock_cv_, work_cv_;
-  bool stop_ = false;                        // under clock_mutex_
+  bool stop_ = false;  // under clock_mutex_
   std::atomic<bool> poked_{false};
   std::atomic<bool> work_poked_{false};
-  TimeNs last_pin_ = 0, last_thin_ = 0;      // clockwork thread only
+  TimeNs last_pin_ = 0, last_thin_ = 0;  // clockwork thread only
   std::uint64_t pinned_mutations_ = 0;
   std::thread clockwork_, worker_;
 };
@@ -165,7 +174,7 @@ struct Ahead {
 
 class ViewImpl final : public View {
  public:
-  ViewImpl(FileSystemImpl&, ViewSpec, std::shared_ptr<const BranchState>, Chain, FrontEnd*);
+  ViewImpl(FileSystemImpl&, ViewSpec, std::shared_ptr<const BranchView>, Chain, FrontEnd*);
   ~ViewImpl() override;
 
   NodeId root() const override { return branch_->info.root; }
@@ -193,7 +202,8 @@ class ViewImpl final : public View {
   Result<void> fsync(const Caller&, Handle, bool) override;
   Result<void> fallocate(const Caller&, Handle, int, std::uint64_t, std::uint64_t) override;
   Result<std::uint64_t> lseek(Handle, std::uint64_t, int) override;
-  Result<std::uint64_t> copy_file_range(const Caller&, Handle, std::uint64_t, Handle, std::uint64_t, std::uint64_t) override;
+  Result<std::uint64_t> copy_file_range(const Caller&, Handle, std::uint64_t, Handle, std::uint64_t,
+                                        std::uint64_t) override;
   Result<Handle> opendir(NodeId) override;
   Result<void> readdir(Handle, std::uint64_t, bool, const DirSink&) override;
   void releasedir(Handle) override;
@@ -206,20 +216,24 @@ class ViewImpl final : public View {
 
   [[nodiscard]] FrontEnd* front() const { return front_; }
   [[nodiscard]] BranchId branch() const { return branch_->info.id; }
-  [[nodiscard]] const BranchState& state() const { return *branch_; }
+  [[nodiscard]] const BranchView& state() const { return *branch_; }
   [[nodiscard]] const Chain& chain() const { return chain_; }
   [[nodiscard]] bool live() const { return live_; }
   [[nodiscard]] bool holds(NodeId) const;
-  [[nodiscard]] Who who(const Caller& c) { return fs_.callers().who(c, front_ != nullptr ? front_->name() : "cli", fs_.clock().steady()); }
+  [[nodiscard]] Who who(const Caller& c) {
+    return fs_.callers().who(c, front_ != nullptr ? front_->name() : "cli", fs_.clock().steady());
+  }
 
  private:
   struct OpenFile {
-    std::shared_ptr<Session> session;    // null: a frozen one
+    std::shared_ptr<Session> session;  // null: a frozen one
     std::unique_ptr<Content> frozen;
     int flags = 0;
-    Attr attr;                           // frozen ones
+    Attr attr;  // frozen ones
   };
-  struct OpenDir { NodeId node; };
+  struct OpenDir {
+    NodeId node;
+  };
   static OpenFile& file(Handle h) { return *reinterpret_cast<OpenFile*>(h); }
 
   [[nodiscard]] SessionKey key(NodeId n) const { return {branch_->info.id, n}; }
@@ -230,7 +244,8 @@ class ViewImpl final : public View {
   [[nodiscard]] Result<Attr> make(const Caller&, NodeId parent, std::string_view name, NodeRow init);
   [[nodiscard]] Result<NodeRow> inherit(Tx&, const Caller&, NodeId parent, std::uint32_t mode) const;
   void lost_name(const NodeRow&);
-  /// Runs fn(session) with the content open and the session's lock held; then the session is ahead of its row.
+  /// Runs fn(session) with the content open and the session's lock held; then the session is ahead of its
+  /// row.
   template <class F>
   [[nodiscard]] Result<void> change(const Caller&, Handle, bool kill_suid_sgid, F&& fn);
   [[nodiscard]] Result<void> kill_suid_sgid(const Caller&, NodeId);
@@ -240,7 +255,7 @@ class ViewImpl final : public View {
 
   FileSystemImpl& fs_;
   const ViewSpec spec_;
-  const std::shared_ptr<const BranchState> branch_;
+  const std::shared_ptr<const BranchView> branch_;
   const Chain chain_;
   FrontEnd* const front_;
   const bool live_, writable_;
@@ -252,7 +267,9 @@ class ViewImpl final : public View {
   static constexpr std::size_t kRefShards = 16;
   std::array<RefShard, kRefShards> refs_;
   [[nodiscard]] RefShard& ref_shard(NodeId n) { return refs_[std::hash<NodeId>{}(n) % kRefShards]; }
-  [[nodiscard]] const RefShard& ref_shard(NodeId n) const { return refs_[std::hash<NodeId>{}(n) % kRefShards]; }
+  [[nodiscard]] const RefShard& ref_shard(NodeId n) const {
+    return refs_[std::hash<NodeId>{}(n) % kRefShards];
+  }
 };
 
 template <class F>

@@ -1,8 +1,8 @@
 // What lies between opening a file for writing and its content being published. One per (branch, node) in the
 // daemon, shared by all handles of all live views.
 //
-// Locks: `mutex` guards the content and what is written about it below; it is taken before the writer's mutex, never
-// while a shard of the session table is held. The atomics let getattr() answer without it (S3).
+// Locks: `mutex` guards the content and what is written about it below; it is taken before the writer's
+// mutex, never while a shard of the session table is held. The atomics let getattr() answer without it (S3).
 #pragma once
 #include <array>
 #include <atomic>
@@ -35,9 +35,9 @@ struct Session {
 
   SharedMutex mutex;
   std::unique_ptr<Content> content INDRA_GUARDED_BY(mutex);  ///< opened with the first read or write
-  BlobId private_blob INDRA_GUARDED_BY(mutex);               ///< what was persisted without being published; 0 = nothing
-  bool temporary INDRA_GUARDED_BY(mutex) = false;            ///< made without a name (O_TMPFILE)
-  Who who INDRA_GUARDED_BY(mutex);                           ///< who wrote last
+  BlobId private_blob INDRA_GUARDED_BY(mutex);  ///< what was persisted without being published; 0 = nothing
+  bool temporary INDRA_GUARDED_BY(mutex) = false;  ///< made without a name (O_TMPFILE)
+  Who who INDRA_GUARDED_BY(mutex);                 ///< who wrote last
 
   // Ahead of the node's row while `ahead`: what getattr() must answer.
   std::atomic<bool> ahead{false};
@@ -45,17 +45,18 @@ struct Session {
   std::atomic<TimeNs> mtime{0}, ctime{0};
 
   // Clockwork: steady times, 0 = not.
-  std::atomic<TimeNs> dirty_since{0};      ///< bytes that are in no row yet
+  std::atomic<TimeNs> dirty_since{0};        ///< bytes that are in no row yet
   std::atomic<TimeNs> unpublished_since{0};  ///< written, perhaps fsynced, not yet published with an event
   std::atomic<TimeNs> published_at{0};
   std::atomic<bool> synced_unpublished{false};  ///< fsynced, event still owed (S6)
-  std::atomic<bool> unlinked{false};       ///< lost its last name: nothing to publish
+  std::atomic<bool> unlinked{false};            ///< lost its last name: nothing to publish
 
   // Guarded by the session table's shard.
   int handles = 0;
 };
 
-/// The sessions by (branch, node), sharded. A session exists while a handle, or somebody working on it, holds it.
+/// The sessions by (branch, node), sharded. A session exists while a handle, or somebody working on it, holds
+/// it.
 class SessionTable {
  public:
   /// Makes it if need be, and counts one handle.

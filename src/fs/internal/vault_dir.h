@@ -14,7 +14,8 @@ class VaultDir {
     std::string player;  ///< public key, 64 hex digits
   };
   /// Checks the file system, makes the directory when `create`, takes the lock.
-  /// Errors: EWOULDBLOCK (owned by another process: the text gives its pid), ENOTSUP (NFS, an indrafs mount), ENOENT.
+  /// Errors: EWOULDBLOCK (owned by another process: the text gives its pid), ENOTSUP (NFS, an indrafs mount),
+  /// ENOENT.
   [[nodiscard]] static Result<VaultDir> open(const std::string& dir, bool create);
   VaultDir(VaultDir&&) noexcept;
   VaultDir& operator=(VaultDir&&) = delete;

@@ -39,7 +39,7 @@ class ChangeCounters {
 class Notifier {
  public:
   /// Beyond `limit` waiting items everything known is invalidated instead.
-  Notifier(Connection& connection, const KnownNodes& known, std::size_t limit = 65'536)
+  Notifier(Connection& connection, const KnownNodes& known, std::size_t limit)
       : connection_{connection}, known_{known}, limit_{limit} {}
   ~Notifier() { stop(); }
   void start();
@@ -52,7 +52,9 @@ class Notifier {
     push({Item::entry, node, parent, std::string{name}});
   }
   [[nodiscard]] std::uint64_t sent() const noexcept { return sent_.load(std::memory_order_relaxed); }
-  [[nodiscard]] std::uint64_t overflows() const noexcept { return overflows_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t overflows() const noexcept {
+    return overflows_.load(std::memory_order_relaxed);
+  }
   [[nodiscard]] std::size_t waiting() const INDRA_EXCLUDES(mutex_);
 
  private:

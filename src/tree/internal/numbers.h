@@ -1,8 +1,8 @@
 // Numbers that are never given twice, whatever crashes (T10).
 //
-// A block of numbers is used only once a barrier has made its reservation durable. Several blocks are kept ahead,
-// so that the barrier of every few seconds always comes first. A reservation that a rolled back mutation took with
-// it is noticed, because it is read again before it is trusted.
+// A block of numbers is used only once a barrier has made its reservation durable. Several blocks are kept
+// ahead, so that the barrier of every few seconds always comes first. A reservation that a rolled back
+// mutation took with it is noticed, because it is read again before it is trusted.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -16,7 +16,8 @@ namespace indra {
 class Numbers {
  public:
   /// `name`: the row of `counters`. `first`: the first number in a new vault.
-  Numbers(Writer& writer, const char* name, std::int64_t block) : writer_{writer}, name_{name}, block_{block} {}
+  Numbers(Writer& writer, const char* name, std::int64_t block)
+      : writer_{writer}, name_{name}, block_{block} {}
 
   /// Reserves the first blocks: nothing may be taken before a barrier. Returns true after an unclean end.
   [[nodiscard]] Result<bool> open(Tx&, std::int64_t first);
@@ -24,7 +25,8 @@ class Numbers {
   [[nodiscard]] Result<void> close(Tx&);
   [[nodiscard]] Result<std::int64_t> take(Tx& tx) {
     const std::int64_t n = next_.load(std::memory_order_relaxed);
-    if (n + (kAhead - 1) * block_ > usable_) [[unlikely]] INDRA_TRY(reserve(tx, n));
+    if (n + (kAhead - 1) * block_ > usable_) [[unlikely]]
+      INDRA_TRY(reserve(tx, n));
     next_.store(n + 1, std::memory_order_relaxed);
     return n;
   }

@@ -23,24 +23,32 @@ struct Edges {
   struct Row {
     BranchId branch;  // 0: the view has no row
     Seq seq;
-    NodeId node;      // 0: tombstone
+    NodeId node;  // 0: tombstone
     std::uint32_t type = 0;
     [[nodiscard]] bool gone() const { return !node; }
   };
-  static constexpr const char* kAll = "SELECT branch, seq, node, type FROM edges WHERE parent = ?1 AND cookie = ?2 AND name = ?3";
-  static constexpr const char* kOne = "SELECT branch, seq, node, type FROM edges WHERE parent = ?1 AND cookie = ?2 AND name = ?3 AND branch = ?4";
+  static constexpr const char* kAll =
+      "SELECT branch, seq, node, type FROM edges WHERE parent = ?1 AND cookie = ?2 AND name = ?3";
+  static constexpr const char* kOne =
+      "SELECT branch, seq, node, type FROM edges WHERE parent = ?1 AND cookie = ?2 AND name = ?3 AND branch "
+      "= ?4";
   static constexpr const char* kPast =
-      "SELECT branch, seq, node, type, until FROM edges_past WHERE parent = ?1 AND cookie = ?2 AND name = ?3 AND branch = ?4"
+      "SELECT branch, seq, node, type, until FROM edges_past WHERE parent = ?1 AND cookie = ?2 AND name = ?3 "
+      "AND branch = ?4"
       " AND seq <= ?5 ORDER BY seq DESC LIMIT 1";
   static constexpr const char* kHasPast =
       "SELECT 1 FROM edges_past WHERE parent = ?1 AND cookie = ?2 AND name = ?3 AND branch = ?4 LIMIT 1";
   static constexpr const char* kKeep =
-      "INSERT INTO edges_past(parent, cookie, name, branch, seq, until, node, type) SELECT parent, cookie, name, branch, seq, ?5,"
+      "INSERT INTO edges_past(parent, cookie, name, branch, seq, until, node, type) SELECT parent, cookie, "
+      "name, branch, seq, ?5,"
       " node, type FROM edges WHERE parent = ?1 AND cookie = ?2 AND name = ?3 AND branch = ?4";
-  static constexpr const char* kDelete = "DELETE FROM edges WHERE parent = ?1 AND cookie = ?2 AND name = ?3 AND branch = ?4";
+  static constexpr const char* kDelete =
+      "DELETE FROM edges WHERE parent = ?1 AND cookie = ?2 AND name = ?3 AND branch = ?4";
   static constexpr int kUntil = 4;
   static constexpr int kBranch = 4;  // parameter
-  static void bind(Statement& q, const Key& k) { q.bind(1, k.parent).bind(2, k.cookie).bind_blob(3, as_view(k.name)); }
+  static void bind(Statement& q, const Key& k) {
+    q.bind(1, k.parent).bind(2, k.cookie).bind_blob(3, as_view(k.name));
+  }
   static void read(const Statement& q, const Key&, Row& r) {
     r.branch = q.id_at<BranchId>(0);
     r.seq = q.id_at<Seq>(1);
@@ -52,8 +60,9 @@ struct Edges {
 /// Reads the columns of kNodeColumns, from `first` on.
 void read_node(const Statement& q, int first, NodeRow& r);
 #define INDRA_NODE_COLUMNS(t)                                                                            \
-  t "branch, " t "seq, " t "mode, " t "nlink, " t "uid, " t "gid, " t "size, " t "stored, " t "blob, "   \
-  t "mtime, " t "atime_d, " t "ctime_d, " t "btime_d, " t "parent, " t "line, " t "flags, " t "rdev, " t "target"
+  t "branch, " t "seq, " t "mode, " t "nlink, " t "uid, " t "gid, " t "size, " t "stored, " t "blob, " t \
+    "mtime, " t "atime_d, " t "ctime_d, " t "btime_d, " t "parent, " t "line, " t "flags, " t "rdev, " t \
+    "target"
 
 struct Nodes {
   struct Key {
@@ -61,13 +70,13 @@ struct Nodes {
   };
   using Row = NodeRow;
   static constexpr const char* kAll = "SELECT " INDRA_NODE_COLUMNS("") " FROM nodes WHERE node = ?1";
-  static constexpr const char* kOne = "SELECT " INDRA_NODE_COLUMNS("") " FROM nodes WHERE node = ?1 AND branch = ?2";
+  static constexpr const char* kOne =
+      "SELECT " INDRA_NODE_COLUMNS("") " FROM nodes WHERE node = ?1 AND branch = ?2";
   static constexpr const char* kPast = "SELECT " INDRA_NODE_COLUMNS("") ", until FROM nodes_past WHERE node = ?1 AND branch = ?2"
                                        " AND seq <= ?3 ORDER BY seq DESC LIMIT 1";
   static constexpr const char* kHasPast = "SELECT 1 FROM nodes_past WHERE node = ?1 AND branch = ?2 LIMIT 1";
-  static constexpr const char* kKeep =
-      "INSERT INTO nodes_past(node, until, " INDRA_NODE_COLUMNS("") ") SELECT node, ?3, " INDRA_NODE_COLUMNS("")
-      " FROM nodes WHERE node = ?1 AND branch = ?2";
+  static constexpr const char* kKeep = "INSERT INTO nodes_past(node, until, " INDRA_NODE_COLUMNS(
+      "") ") SELECT node, ?3, " INDRA_NODE_COLUMNS("") " FROM nodes WHERE node = ?1 AND branch = ?2";
   static constexpr const char* kDelete = "DELETE FROM nodes WHERE node = ?1 AND branch = ?2";
   static constexpr int kUntil = 18;
   static constexpr int kBranch = 2;
@@ -92,13 +101,16 @@ struct Xattrs {
     [[nodiscard]] bool gone() const { return absent; }
   };
   static constexpr const char* kAll = "SELECT branch, seq, value FROM xattrs WHERE node = ?1 AND name = ?2";
-  static constexpr const char* kOne = "SELECT branch, seq, value FROM xattrs WHERE node = ?1 AND name = ?2 AND branch = ?3";
+  static constexpr const char* kOne =
+      "SELECT branch, seq, value FROM xattrs WHERE node = ?1 AND name = ?2 AND branch = ?3";
   static constexpr const char* kPast =
       "SELECT branch, seq, value, until FROM xattrs_past WHERE node = ?1 AND name = ?2 AND branch = ?3"
       " AND seq <= ?4 ORDER BY seq DESC LIMIT 1";
-  static constexpr const char* kHasPast = "SELECT 1 FROM xattrs_past WHERE node = ?1 AND name = ?2 AND branch = ?3 LIMIT 1";
+  static constexpr const char* kHasPast =
+      "SELECT 1 FROM xattrs_past WHERE node = ?1 AND name = ?2 AND branch = ?3 LIMIT 1";
   static constexpr const char* kKeep =
-      "INSERT INTO xattrs_past(node, name, branch, seq, until, value) SELECT node, name, branch, seq, ?4, value FROM xattrs"
+      "INSERT INTO xattrs_past(node, name, branch, seq, until, value) SELECT node, name, branch, seq, ?4, "
+      "value FROM xattrs"
       " WHERE node = ?1 AND name = ?2 AND branch = ?3";
   static constexpr const char* kDelete = "DELETE FROM xattrs WHERE node = ?1 AND name = ?2 AND branch = ?3";
   static constexpr int kUntil = 3;
@@ -141,10 +153,11 @@ Result<bool> find_at(Tx& tx, const typename T::Key& key, const Chain::Link& link
   return find_past<T>(tx, key, link.branch, link.limit, out);
 }
 
-/// The row that the view shows, which may be a tombstone; false when no branch of the chain has one. Branches nearer
-/// than `from` are passed over: from = 1 finds what would show through (T8).
+/// The row that the view shows, which may be a tombstone; false when no branch of the chain has one. Branches
+/// nearer than `from` are passed over: from = 1 finds what would show through (T8).
 template <class T>
-Result<bool> find(Tx& tx, const Chain& chain, const typename T::Key& key, typename T::Row& out, int from = 0) {
+Result<bool> find(Tx& tx, const Chain& chain, const typename T::Key& key, typename T::Row& out,
+                  int from = 0) {
   int best = INT_MAX;
   bool crowded = false;
   {

@@ -54,10 +54,15 @@ struct TestTree {
   }
   /// Runs fn(Tx&) as one mutation.
   template <class F>
-  auto run(F&& fn) { return writer->mutate(std::forward<F>(fn)); }
+  auto run(F&& fn) {
+    return writer->mutate(std::forward<F>(fn));
+  }
 
-  Chain head(BranchId b = BranchId{1}) { return run([&](Tx& tx) { return tree->chain(tx, b); }).value(); }
-  Result<NodeRow> make(const Chain& c, NodeId parent, std::string_view name, std::uint32_t mode = S_IFREG | 0644) {
+  Chain head(BranchId b = BranchId{1}) {
+    return run([&](Tx& tx) { return tree->chain(tx, b); }).value();
+  }
+  Result<NodeRow> make(const Chain& c, NodeId parent, std::string_view name,
+                       std::uint32_t mode = S_IFREG | 0644) {
     return run([&](Tx& tx) {
       NodeRow init;
       init.mode = mode;
@@ -72,7 +77,8 @@ struct TestTree {
       return row;
     });
   }
-  Result<Tree::Renamed> rename(const Chain& c, NodeId p, std::string_view a, NodeId q, std::string_view b, unsigned flags = 0) {
+  Result<Tree::Renamed> rename(const Chain& c, NodeId p, std::string_view a, NodeId q, std::string_view b,
+                               unsigned flags = 0) {
     return run([&](Tx& tx) { return tree->rename(tx, who, c, p, a, q, b, flags); });
   }
   /// New content, in place where that is allowed.
@@ -99,17 +105,24 @@ struct TestTree {
   PinInfo snapshot(std::string_view name, BranchId b = BranchId{1}) {
     return run([&](Tx& tx) { return tree->create_snapshot(tx, who, b, name, ""); }).value();
   }
-  int pin_all() { return run([&](Tx& tx) { return tree->create_automatic_pins(tx); }).value(); }
-  Chain at(BranchId b, Seq s) { return run([&](Tx& tx) { return tree->chain_at(tx, b, s); }).value(); }
+  int pin_all() {
+    return run([&](Tx& tx) { return tree->create_automatic_pins(tx); }).value();
+  }
+  Chain at(BranchId b, Seq s) {
+    return run([&](Tx& tx) { return tree->chain_at(tx, b, s); }).value();
+  }
   void thin() {
-    while (run([&](Tx& tx) { return tree->thin(tx, 7); }).value() > 0) {}
+    while (run([&](Tx& tx) { return tree->thin(tx, 7); }).value() > 0) {
+    }
   }
   std::int64_t count(const char* sql) {
-    return writer->read([&](Tx& tx) -> Result<std::int64_t> {
-      auto q = Statement{tx, sql};
-      INDRA_TRY(q.step());
-      return q.int64_at(0);
-    }).value();
+    return writer
+        ->read([&](Tx& tx) -> Result<std::int64_t> {
+          auto q = Statement{tx, sql};
+          INDRA_TRY(q.step());
+          return q.int64_at(0);
+        })
+        .value();
   }
 };
 

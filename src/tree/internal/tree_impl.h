@@ -1,8 +1,9 @@
-// The tree behind tree.h. One class, its members by noun in branch.cpp, resolve.cpp, write.cpp, mutate.cpp, content.cpp,
-// rename.cpp, xattrs.cpp, pins.cpp, changes.cpp.
+// The tree behind tree.h. One class, its members by noun in branch.cpp, resolve.cpp, write.cpp, mutate.cpp,
+// content.cpp, rename.cpp, xattrs.cpp, pins.cpp, changes.cpp.
 //
-// What is kept in memory is only ever a hint that errs to the safe side, because a mutation may be rolled back after it
-// was noted here (T11): a pin noted too much keeps a row too many, a line or publish noted too much does not match.
+// What is kept in memory is only ever a hint that errs to the safe side, because a mutation may be rolled
+// back after it was noted here (T11): a pin noted too much keeps a row too many, a line or publish noted too
+// much does not match.
 #pragma once
 #include <atomic>
 #include <string>
@@ -19,14 +20,27 @@ namespace indra {
 
 /// Numbers in changes.op: stable.
 enum class Op : int {
-  create = 1, mkdir, symlink, link, unlink, rmdir, rename, write, attributes, xattr, exchange, branch, snapshot, epoch
+  create = 1,
+  mkdir,
+  symlink,
+  link,
+  unlink,
+  rmdir,
+  rename,
+  write,
+  attributes,
+  xattr,
+  exchange,
+  branch,
+  snapshot,
+  epoch
 };
 
 struct BranchState {
   BranchInfo info;
-  Seq last_pin;     ///< highest live pin of any kind, 0 if none
-  Seq last_hard;    ///< highest snapshot, fork or merge base
-  Seq last_change;  ///< 0: unknown or none since the last pin
+  Seq last_pin;           ///< highest live pin of any kind, 0 if none
+  Seq last_hard;          ///< highest snapshot, fork or merge base
+  Seq last_change;        ///< 0: unknown or none since the last pin
   bool has_past = false;  ///< may have rows in *_past
 };
 
@@ -42,8 +56,10 @@ class TreeImpl final : public Tree {
   Result<std::vector<PinInfo>> pins(Tx&, std::string_view bucket, std::optional<PinKind> kind) override;
   Result<Chain> chain(Tx&, BranchId) override;
   Result<Chain> chain_at(Tx&, BranchId, Seq) override;
-  Result<BranchInfo> create_branch(Tx&, const Who&, std::string_view bucket, std::string_view name, BranchId from, Seq at) override;
-  Result<PinInfo> create_snapshot(Tx&, const Who&, BranchId, std::string_view name, std::string_view message) override;
+  Result<BranchInfo> create_branch(Tx&, const Who&, std::string_view bucket, std::string_view name,
+                                   BranchId from, Seq at) override;
+  Result<PinInfo> create_snapshot(Tx&, const Who&, BranchId, std::string_view name,
+                                  std::string_view message) override;
   Result<void> delete_snapshot(Tx&, const Who&, std::string_view bucket, std::string_view name) override;
   Result<int> create_automatic_pins(Tx&) override;
   Result<int> thin(Tx&, int limit) override;
@@ -51,22 +67,29 @@ class TreeImpl final : public Tree {
 
   Result<std::optional<Edge>> lookup(Tx&, const Chain&, NodeId parent, std::string_view name) override;
   Result<NodeRow> node(Tx&, const Chain&, NodeId) override;
-  Result<std::optional<NodeRow>> lookup_node(Tx&, const Chain&, NodeId parent, std::string_view name) override;
-  Result<void> list(Tx&, const Chain&, NodeId parent, std::uint64_t after, bool plus, int limit, const std::function<bool(const Listed&)>& sink) override;
+  Result<std::optional<NodeRow>> lookup_node(Tx&, const Chain&, NodeId parent,
+                                             std::string_view name) override;
+  Result<void> list(Tx&, const Chain&, NodeId parent, std::uint64_t after, bool plus, int limit,
+                    const std::function<bool(const Listed&)>& sink) override;
   Result<bool> empty(Tx&, const Chain&, NodeId dir) override;
   Result<std::optional<Bytes>> xattr(Tx&, const Chain&, NodeId, std::string_view name) override;
   Result<std::vector<std::string>> xattrs(Tx&, const Chain&, NodeId) override;
 
-  Result<NodeRow> create(Tx&, const Who&, const Chain&, NodeId parent, std::string_view name, const NodeRow& init) override;
+  Result<NodeRow> create(Tx&, const Who&, const Chain&, NodeId parent, std::string_view name,
+                         const NodeRow& init) override;
   Result<NodeRow> create_unnamed(Tx&, const Who&, const Chain&, const NodeRow& init) override;
-  Result<NodeRow> link(Tx&, const Who&, const Chain&, NodeId node, NodeId parent, std::string_view name) override;
+  Result<NodeRow> link(Tx&, const Who&, const Chain&, NodeId node, NodeId parent,
+                       std::string_view name) override;
   Result<NodeRow> unlink(Tx&, const Who&, const Chain&, NodeId parent, std::string_view name) override;
   Result<NodeRow> rmdir(Tx&, const Who&, const Chain&, NodeId parent, std::string_view name) override;
-  Result<Renamed> rename(Tx&, const Who&, const Chain&, NodeId from_parent, std::string_view from, NodeId to_parent, std::string_view to, unsigned flags) override;
+  Result<Renamed> rename(Tx&, const Who&, const Chain&, NodeId from_parent, std::string_view from,
+                         NodeId to_parent, std::string_view to, unsigned flags) override;
   Result<NodeRow> set_attributes(Tx&, const Who&, const Chain&, const NodeRow& want) override;
   Result<bool> rewritable(Tx&, const Chain&, NodeId) override;
-  Result<NodeRow> set_content(Tx&, const Who&, const Chain&, NodeId, const BlobInfo&, TimeNs mtime, TimeNs ctime, bool publish) override;
-  Result<void> set_xattr(Tx&, const Who&, const Chain&, NodeId, std::string_view name, std::optional<ByteView> value, int flags) override;
+  Result<NodeRow> set_content(Tx&, const Who&, const Chain&, NodeId, const BlobInfo&, TimeNs mtime,
+                              TimeNs ctime, bool publish) override;
+  Result<void> set_xattr(Tx&, const Who&, const Chain&, NodeId, std::string_view name,
+                         std::optional<ByteView> value, int flags) override;
   Result<void> set_flags(Tx&, const Who&, const Chain&, NodeId, std::uint32_t flags) override;
   Result<void> reap(Tx&, const Chain&, NodeId) override;
   Result<Stats> stats(Tx&, const Chain&) override;
@@ -79,7 +102,10 @@ class TreeImpl final : public Tree {
   Result<BranchState*> state(BranchId);
   Result<BranchState*> writable(const Chain&);  ///< of chain.branch(); EROFS for a moment, or after close()
   Result<Chain> chain_of(BranchId, Seq limit);
-  struct Moment { BranchId branch; Seq seq; };
+  struct Moment {
+    BranchId branch;
+    Seq seq;
+  };
   Result<Moment> moment(Tx&, BranchId, Seq at);  ///< where `at` is kept; {branch, kSeqMax} is the head
   Result<Seq> add_pin(Tx&, BranchState&, PinKind, Seq at, std::string_view name, std::string_view message);
 
@@ -90,17 +116,23 @@ class TreeImpl final : public Tree {
     return Seq{n};
   }
   Result<rows::Edges::Row> edge(Tx&, const Chain&, const rows::Edges::Key&);
-  rows::Edges::Key key_of(NodeId parent, std::string_view name) const { return {parent, names_->cookie(name), name}; }
+  rows::Edges::Key key_of(NodeId parent, std::string_view name) const {
+    return {parent, names_->cookie(name), name};
+  }
   Result<NodeRow> directory(Tx&, const Chain&, NodeId);  ///< that can take entries: ENOENT, ENOTDIR
   /// What happens to the row that is replaced: kept when a pin needs it; or kept by no means.
   enum class Keep { pinned, never };
   Result<void> insert_node(Tx&, BranchState& own, NodeRow& row, Seq);
   Result<void> put_node(Tx&, BranchState& own, const NodeRow& old, NodeRow& now, Seq, Keep = Keep::pinned);
   Result<void> erase_node(Tx&, const Chain&, BranchState& own, const NodeRow& old, Seq);
-  Result<void> put_edge(Tx&, BranchState& own, const rows::Edges::Key&, const rows::Edges::Row& old, NodeId node, std::uint32_t type, Seq);
-  Result<void> erase_edge(Tx&, const Chain&, BranchState& own, const rows::Edges::Key&, const rows::Edges::Row& old, Seq);
-  Result<void> put_xattr(Tx&, BranchState& own, const rows::Xattrs::Key&, const rows::Xattrs::Row& old, std::optional<ByteView> value, Seq);
-  Result<void> erase_xattr(Tx&, const Chain&, BranchState& own, const rows::Xattrs::Key&, const rows::Xattrs::Row& old, Seq);
+  Result<void> put_edge(Tx&, BranchState& own, const rows::Edges::Key&, const rows::Edges::Row& old,
+                        NodeId node, std::uint32_t type, Seq);
+  Result<void> erase_edge(Tx&, const Chain&, BranchState& own, const rows::Edges::Key&,
+                          const rows::Edges::Row& old, Seq);
+  Result<void> put_xattr(Tx&, BranchState& own, const rows::Xattrs::Key&, const rows::Xattrs::Row& old,
+                         std::optional<ByteView> value, Seq);
+  Result<void> erase_xattr(Tx&, const Chain&, BranchState& own, const rows::Xattrs::Key&,
+                           const rows::Xattrs::Row& old, Seq);
   /// The own row of a key may go without a tombstone.
   template <class T>
   Result<bool> removable(Tx&, const Chain&, BranchState& own, const typename T::Key&);
@@ -122,12 +154,16 @@ class TreeImpl final : public Tree {
   Result<bool> within(Tx&, const Chain&, NodeId dir, NodeId ancestor);  ///< dir is `ancestor` or below it
 
   // content.cpp
-  struct Budget { bool over = false; std::optional<Seq> stands_in; };
+  struct Budget {
+    bool over = false;
+    std::optional<Seq> stands_in;
+  };
   Result<Budget> budget(Tx&, const BranchState& own, const NodeRow&);
 
   // changes.cpp
   Result<ActorId> actor(Tx&, const Who&);
-  Result<void> record(Tx&, const Who&, const BranchState& own, Seq, Op, NodeId node, NodeId parent, std::string_view name, ByteView extra = {});
+  Result<void> record(Tx&, const Who&, const BranchState& own, Seq, Op, NodeId node, NodeId parent,
+                      std::string_view name, ByteView extra = {});
 
   // pins.cpp
   Result<int> choose_doomed(Tx&, int limit);
@@ -149,12 +185,22 @@ class TreeImpl final : public Tree {
   };
   struct PlaceHash {
     std::size_t operator()(const Place& p) const noexcept {
-      return static_cast<std::size_t>(p.cookie) ^ std::hash<NodeId>{}(p.parent) ^ std::hash<BranchId>{}(p.branch);
+      return static_cast<std::size_t>(p.cookie) ^ std::hash<NodeId>{}(p.parent) ^
+             std::hash<BranchId>{}(p.branch);
     }
   };
-  struct Left { NodeId line; TimeNs when; };
-  struct Published { Seq seq; TimeNs when; };
-  struct KnownActor { ActorId id; std::uint64_t mutation; };
+  struct Left {
+    NodeId line;
+    TimeNs when;
+  };
+  struct Published {
+    Seq seq;
+    TimeNs when;
+  };
+  struct KnownActor {
+    ActorId id;
+    std::uint64_t mutation;
+  };
 
   Writer& writer_;
   ContentStore& store_;
@@ -170,7 +216,13 @@ class TreeImpl final : public Tree {
   std::unordered_map<std::string, KnownActor> actors_;
   Who last_who_;
   KnownActor last_actor_{};
-  struct { BranchId branch; Seq seq; TimeNs when = 0; Stats stats; } counted_;
+  struct {
+    BranchId branch;
+    Seq seq;
+    TimeNs when = 0;
+    Stats stats;
+    TimeNs good_until = 0;
+  } counted_;
 };
 
 }  // namespace indra

@@ -1,0 +1,107 @@
+// What the verbs share: which vault, which place in it, and how results and errors are shown.
+//
+// Exit status: 0 done, 1 failed (at least one thing did), 2 wrong usage.
+// Source:      docs/design/daemon.md, docs/indrafs.1.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "daemon/client.h"
+
+namespace indra::cli {
+
+/// An error of usage: exit status 2.
+struct Usage {
+  std::string text;
+};
+
+struct Place {
+  std::string vault;
+  std::string branch = "main", snapshot;
+  std::string path = "/";
+  std::string shown;  ///< as the user wrote it
+  [[nodiscard]] Json request(const char* verb) const;
+};
+
+class Context {
+ public:
+  std::string vault_option, player, verb;
+  bool json = false;
+  std::function<Result<int>()> run;
+
+  /// --vault, then $INDRAFS_VAULT, then the default; absolute.
+  [[nodiscard]] std::string vault() const;
+  [[nodiscard]] bool default_vault() const;
+  /// Where an argument means: a path in the vault, or a host path inside a mount. Throws Usage for a host
+  /// path elsewhere.
+  [[nodiscard]] Place place(const std::string& argument) const;
+  /// Connected to the vault of `p`, waiting for whoever holds it. One connection is kept for the last vault
+  /// asked for.
+  [[nodiscard]] Result<Client*> reach(const std::string& vault);
+  void close() { client_.reset(); }
+  /// One line on standard error: "indrafs: VERB: THING: what is wrong; the way out".
+  void complain(std::string_view thing, const Error& e) const;
+  void say(std::string_view text) const;  ///< the same for what is no error
+
+ private:
+  std::string client_vault_;
+  std::unique_ptr<Client> client_;
+};
+
+/// "[BRANCH]:/PATH". Nothing for a host path. Throws Usage for "..".
+struct VaultPath {
+  std::string branch, path;
+};
+[[nodiscard]] std::optional<VaultPath> parse_vault_path(std::string_view argument);
+/// Names of branches and snapshots: 1-200 bytes, no '/', NUL, ':', no leading '.' or '-'.
+[[nodiscard]] bool valid_name(std::string_view);
+
+/// An indrafs mount of this machine, from /proc/self/mountinfo.
+struct HostMount {
+  std::string mountpoint, root, source;
+};
+[[nodiscard]] std::vector<HostMount> parse_mountinfo(std::string_view text);
+[[nodiscard]] std::vector<HostMount> indrafs_mounts();
+/// The mount that holds the absolute path, the innermost one.
+[[nodiscard]] const HostMount* mount_of(const std::vector<HostMount>&, std::string_view path);
+/// What a path below the mount point means: branch, snapshot and path. `mount` as Service lists it.
+[[nodiscard]] std::optional<Place> place_in_mount(const Json& mount, std::string_view below);
+/// Absolute, without symlinks where they can be resolved; a dead mount is not touched.
+[[nodiscard]] std::string absolute(const std::string& path, bool follow_last);
+
+/// The way out, to be put after an error's text; empty when there is none to name.
+[[nodiscard]] std::string advice(const std::error_code&);
+
+/// A verb's subcommand. `run` is called when it was chosen.
+CLI::App* add_verb(CLI::App& app, Context& ctx, const std::string& name, const std::string& about,
+                   const std::string& examples, std::function<Result<int>()> run);
+void add_json(CLI::App* verb, Context& ctx);
+
+void add_init(CLI::App&, Context&);
+void add_mount(CLI::App&, Context&);
+void add_unmount(CLI::App&, Context&);
+void add_status(CLI::App&, Context&);
+void add_stats(CLI::App&, Context&);
+void add_ls(CLI::App&, Context&);
+void add_tree(CLI::App&, Context&);
+void add_stat(CLI::App&, Context&);
+void add_cat(CLI::App&, Context&);
+void add_get(CLI::App&, Context&);
+void add_put(CLI::App&, Context&);
+void add_rm(CLI::App&, Context&);
+void add_mv(CLI::App&, Context&);
+void add_cp(CLI::App&, Context&);
+void add_import(CLI::App&, Context&);
+void add_export(CLI::App&, Context&);
+void add_sync(CLI::App&, Context&);
+void add_branch(CLI::App&, Context&);
+void add_snapshot(CLI::App&, Context&);
+void add_completion(CLI::App&, Context&);
+void add_version(CLI::App&, Context&);
+
+}  // namespace indra::cli

@@ -1,0 +1,102 @@
+// branch, snapshot.
+#include <fmt/format.h>
+
+#include "cli/app.h"
+#include "cli/terminal.h"
+
+namespace indra::cli {
+namespace {
+
+void check_name(const std::string& name) {
+  if (!valid_name(name))
+    throw Usage{"a name has 1 to 200 bytes, no '/' or ':', and does not begin with '.' or '-': " + name};
+}
+
+std::string name_of(const Json& j, const char* key) { return shown_name(name_field(j, key).value_or("")); }
+
+}  // namespace
+
+void add_branch(CLI::App& app, Context& ctx) {
+  CLI::App* group = app.add_subcommand("branch", "Branches: make and list");
+  group->require_subcommand(1);
+  struct Options {
+    std::string name, from = "main", snapshot;
+  };
+  auto o = std::make_shared<Options>();
+  CLI::App* create =
+      add_verb(*group, ctx, "create", "Fork a branch: at once, whatever its size",
+               "  indrafs branch create agent\n  indrafs branch create fix --from agent\n  indrafs branch "
+               "create old --from-snapshot monday",
+               [&ctx, o]() -> Result<int> {
+                 check_name(o->name);
+                 INDRA_LET(Client * client, ctx.reach(ctx.vault()));
+                 INDRA_LET(const Json j, client->call({{"verb", "branch_create"},
+                                                       {"name", name_to_json(o->name)},
+                                                       {"from", name_to_json(o->from)},
+                                                       {"from_snapshot", name_to_json(o->snapshot)}}));
+                 if (ctx.json) fmt::print("{}\n", j.dump(2));
+                 return 0;
+               });
+  create->add_option("NAME", o->name, "of the new branch")->required();
+  create->add_option("--from", o->from, "the branch to fork (default: main)");
+  create->add_option("--from-snapshot", o->snapshot, "fork it as it was in this snapshot");
+  add_json(create, ctx);
+  CLI::App* list =
+      add_verb(*group, ctx, "list", "List the branches", "  indrafs branch list", [&ctx]() -> Result<int> {
+        INDRA_LET(Client * client, ctx.reach(ctx.vault()));
+        INDRA_LET(const Json j, client->call({{"verb", "branch_list"}}));
+        const Json rows = j.value("branches", Json::array());
+        if (ctx.json)
+          fmt::print("{}\n", rows.dump(2));
+        else
+          for (const Json& b : rows) {
+            const std::string parent = name_of(b, "parent");
+            fmt::print("{:<24} {}{}\n", name_of(b, "name"), time_text(int_field(b, "created")),
+                       parent.empty() ? "" : "  from " + parent);
+          }
+        return 0;
+      });
+  add_json(list, ctx);
+}
+
+void add_snapshot(CLI::App& app, Context& ctx) {
+  CLI::App* group = app.add_subcommand("snapshot", "Snapshots: make and list");
+  group->require_subcommand(1);
+  struct Options {
+    std::string name, branch = "main", message;
+  };
+  auto o = std::make_shared<Options>();
+  CLI::App* create = add_verb(
+      *group, ctx, "create", "Keep a branch as it is now, with what open files hold",
+      "  indrafs snapshot create monday\n  indrafs snapshot create v1 --branch agent -m 'before the rewrite'",
+      [&ctx, o]() -> Result<int> {
+        check_name(o->name);
+        INDRA_LET(Client * client, ctx.reach(ctx.vault()));
+        INDRA_LET(const Json j, client->call({{"verb", "snapshot_create"},
+                                              {"name", name_to_json(o->name)},
+                                              {"branch", name_to_json(o->branch)},
+                                              {"message", name_to_json(o->message)}}));
+        if (ctx.json) fmt::print("{}\n", j.dump(2));
+        return 0;
+      });
+  create->add_option("NAME", o->name, "of the snapshot")->required();
+  create->add_option("--branch", o->branch, "of which branch (default: main)");
+  create->add_option("-m,--message", o->message, "what it is for");
+  add_json(create, ctx);
+  CLI::App* list =
+      add_verb(*group, ctx, "list", "List the snapshots", "  indrafs snapshot list", [&ctx]() -> Result<int> {
+        INDRA_LET(Client * client, ctx.reach(ctx.vault()));
+        INDRA_LET(const Json j, client->call({{"verb", "snapshot_list"}}));
+        const Json rows = j.value("snapshots", Json::array());
+        if (ctx.json)
+          fmt::print("{}\n", rows.dump(2));
+        else
+          for (const Json& s : rows)
+            fmt::print("{:<24} {}  {:<16} {}\n", name_of(s, "name"), time_text(int_field(s, "time")),
+                       name_of(s, "branch"), name_of(s, "message"));
+        return 0;
+      });
+  add_json(list, ctx);
+}
+
+}  // namespace indra::cli

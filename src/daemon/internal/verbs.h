@@ -1,0 +1,77 @@
+// The verbs' functions, and what they share. Each returns the head of its `end` message.
+#pragma once
+#include <sys/stat.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "daemon/service.h"
+
+namespace indra {
+
+struct Call {
+  FileSystem& fs;
+  MountTable* mounts;
+  const Json& request;
+  Caller caller;
+  Channel& io;
+};
+using Verb = Result<Json> (*)(Call&);
+
+Result<Json> verb_list(Call&);  // ls, tree          listing.cpp
+Result<Json> verb_stat(Call&);
+Result<Json> verb_get(Call&);     // cat, get, export  emit.cpp
+Result<Json> verb_put(Call&);     // put, import       ingest.cpp
+Result<Json> verb_remove(Call&);  // rm                change.cpp
+Result<Json> verb_move(Call&);    // mv
+Result<Json> verb_copy(Call&);    // cp
+
+/// The published view that the request names ("bucket", "branch", "snapshot").
+[[nodiscard]] Result<std::shared_ptr<View>> view_of(Call&, bool writing);
+/// The same of another pair of fields: "to_branch".
+[[nodiscard]] Result<std::shared_ptr<View>> branch_view(Call&, const std::string& branch);
+[[nodiscard]] Result<std::string> path_of(Call&, const char* key = "path");
+
+struct Found {
+  Attr attr;
+  std::string path;  ///< canonical: "/a/b", "/" for the root
+};
+/// Follows symlinks inside the view (relative ones; those that leave it are errors), the last one if
+/// `follow`.
+[[nodiscard]] Result<Found> find(View&, std::string_view path, bool follow);
+/// lookup() that leaves no reference behind. Nothing when there is no such name.
+[[nodiscard]] Result<std::optional<Attr>> look(View&, NodeId dir, std::string_view name);
+/// The directory `path` lies in (symlinks followed) and its last name.
+[[nodiscard]] Result<PathParent> find_parent(View&, std::string_view path);
+
+struct Child {
+  std::string name;
+  Attr attr;
+};
+/// All entries of a directory, by name in byte order.
+[[nodiscard]] Result<std::vector<Child>> children(View&, NodeId dir);
+[[nodiscard]] Json attr_json(const Attr&);
+[[nodiscard]] std::string join_path(std::string_view dir, std::string_view name);
+/// Tells the other side of an item that failed; the rest goes on.
+[[nodiscard]] Result<void> report(Call&, std::string_view path, const Error&);
+/// Removes (dir, name) and all below it. Failures are reported; counts what was removed.
+[[nodiscard]] Result<void> remove_tree(Call&, View&, NodeId dir, const std::string& name, const Attr&,
+                                       const std::string& shown, std::uint64_t& removed,
+                                       std::uint64_t& failed);
+
+/// Ends an open file with its scope.
+class HandleGuard {
+ public:
+  HandleGuard(View& v, Handle h) : view_{v}, handle_{h} {}
+  ~HandleGuard() { view_.release(handle_); }
+  HandleGuard(const HandleGuard&) = delete;
+  HandleGuard& operator=(const HandleGuard&) = delete;
+  [[nodiscard]] Handle get() const { return handle_; }
+
+ private:
+  View& view_;
+  Handle handle_;
+};
+
+}  // namespace indra

@@ -1,0 +1,18 @@
+# What the scripts of this folder share.
+set -euo pipefail
+i=$INDRAFS
+die() { echo "FAILED: $*" >&2; exit 1; }
+# expect STATUS COMMAND...: its output and errors go to ./out and ./err
+expect() {
+  local want=$1 got=0
+  shift
+  "$@" >out 2>err || got=$?
+  [[ $got == "$want" ]] || { cat out err >&2; die "exit status $got, not $want: $*"; }
+}
+# says TEXT: ./err is one line and holds TEXT
+says() {
+  [[ $(wc -l <err) == 1 ]] || { cat err >&2; die "not one line of error"; }
+  grep -qF -- "$1" err || { cat err >&2; die "the error does not say: $1"; }
+}
+same() { [[ $1 == "$2" ]] || die "$1 is not $2"; }
+export INDRAFS_VAULT=$PWD/vault

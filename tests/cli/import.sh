@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# import and export: what goes in comes exported the same; archives cannot reach beyond their place.
+. "$INDRA_SOURCE/tests/cli/common.sh"
+expect 0 $i init
+
+# A directory with everything that a file system has.
+mkdir -p src/deep/er "src/empty"
+for n in $(seq 300); do echo "file $n" >"src/deep/$n"; done
+head -c 5000000 /dev/urandom >src/large
+truncate -s 1G src/sparse
+printf middle | dd of=src/sparse bs=1 seek=500000000 conv=notrunc status=none
+ln src/large src/deep/again
+ln -s ../large src/deep/link
+ln -s /etc/passwd src/outside
+mkfifo src/fifo
+printf x >"src/"$'odd \xff\nname'
+chmod 4711 src/deep/1
+chmod 2750 src/empty
+setfattr -n user.colour -v blue src/large 2>/dev/null && xattrs=yes || xattrs=no
+touch -h -d '2001-01-01 01:01:01.5' src/deep/link src/deep/2 src/deep src/empty src/fifo
+list() { (cd "$1" && find . -mindepth 1 ! -type d -printf '%p %y %m %s %n %l %T@\n' -o -mindepth 1 -printf '%p %y %m %T@\n' | sort); }
+
+expect 0 $i import --dry-run src :/in
+expect 1 $i ls :/in
+expect 0 $i import src :/in
+expect 0 $i export :/in exported
+diff <(list src) <(list exported) || die "what came out is not what went in"
+diff -r --no-dereference -x fifo src exported || die "contents differ"
+[[ $(stat -c %b exported/sparse) -lt 1000 ]] || die "the hole was filled"
+[[ $xattrs == no ]] || same "$(getfattr --only-values -n user.colour exported/large)" blue
+[[ exported/large -ef exported/deep/again ]] || die "the hard link is gone"
+
+# Names that are taken.
+expect 1 $i import src :/in
+grep -q 'exists' err || die "conflict"
+expect 0 $i import --on-conflict skip src :/in
+grep -q skipped out || true
+echo changed >src/deep/3
+expect 0 $i import --on-conflict replace src :/in
+same "$($i cat :/in/deep/3)" changed
+expect 1 $i export :/in exported
+rm -rf exported
+
+# Archives, there and back.
+expect 0 $i export :/in a.tar.gz
+mkdir t && tar -C t -xpf a.tar.gz
+diff <(list src | grep -av '/large\|/again') <(list t | grep -av '/large\|/again') || die "through a tar"
+cmp t/large src/large
+tar -C src --sparse --format=posix -cf - . | $i import - :/from-tar
+expect 0 $i export :/from-tar out2
+diff <(list src | grep -av '^./\(deep\|empty\) ') <(list out2 | grep -av '^./\(deep\|empty\) ') || die "from a tar"
+for z in gz xz zst bz2; do
+  command -v ${z/gz/gzip} >/dev/null || true
+  expect 0 $i export :/in/deep d.tar.$z
+  expect 0 $i import d.tar.$z :/z/$z
+  $i cat :/z/$z/7 | cmp - src/deep/7
+done
+
+# Hostile archives.
+python3 - <<'P'
+import tarfile, io
+def add(t, name, data=b'x', **k):
+    i = tarfile.TarInfo(name); i.size = len(data)
+    for a, b in k.items(): setattr(i, a, b)
+    t.addfile(i, io.BytesIO(data))
+with tarfile.open('evil.tar', 'w') as t:
+    add(t, '../../up'); add(t, '/absolute'); add(t, 'good')
+    add(t, 'door', b'', type=tarfile.SYMTYPE, linkname='/tmp')
+    add(t, 'door/through')
+    add(t, 'hard', b'', type=tarfile.LNKTYPE, linkname='../../../etc/passwd')
+    add(t, 'x/' * 50 + 'deep')
+P
+expect 1 $i import evil.tar :/evil
+same "$($i cat :/evil/up)$($i cat :/evil/absolute)$($i cat :/evil/good)" xxx
+grep -q 'door/through' err || die "something was written through a link"
+$i ls :/ | sort | tr '\n' ' ' | grep -q '^evil from-tar in z $' || die "something landed beside"
+head -c 3000 a.tar.gz >cut.tar.gz
+expect 1 $i import cut.tar.gz :/cut
+printf 'no archive at all, only text' >text
+expect 1 $i import text :/text
+
+# Nothing unreadable stops the rest.
+if [[ $EUID != 0 ]]; then
+  chmod 000 src/deep/9
+  expect 1 $i import src :/rest
+  says "deep/9: Permission denied"
+  $i cat :/rest/deep/10 | cmp - src/deep/10
+  chmod 644 src/deep/9
+fi

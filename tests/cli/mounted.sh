@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# The verbs beside a mount: one daemon, found by whoever needs it.
+. "$INDRA_SOURCE/tests/cli/common.sh"
+[[ -r /dev/fuse && -w /dev/fuse ]] || exit 77
+expect 0 $i init
+pid() { $i status --json | sed -n 's/.*"daemon": \([0-9]*\).*/\1/p'; }
+
+expect 1 $i mount m
+says "make it first"
+mkdir m m2 m3
+expect 0 $i mount m
+[[ -d m/vault && -d m/branches ]] || die layout
+same "$(stat -c %a vault/control.sock)" 600
+echo one >m/vault/one
+same "$($i cat :/one)" one
+same "$($i cat m/vault/one)" one
+printf two | $i put - m/vault/two
+same "$(cat m/vault/two)" two
+expect 2 $i cat m/.indra/status.json
+$i status m | grep -q "^Mounted:   $PWD/m (branch main, layout vault)" || die status
+daemon=$(pid)
+
+# A second mount goes to the same daemon; branches and snapshots are found by path.
+expect 1 $i mount m2
+says "--locks daemon on both"
+expect 1 $i mount m
+expect 0 $i mount --read-only --layout plain m2
+same "$(pid)" "$daemon"
+same "$(cat m2/one)" one
+same "$($i cat m2/one)" one
+expect 0 $i branch create agent
+expect 0 $i snapshot create s1
+expect 0 $i mount --branch agent --layout plain m3
+printf three | $i put - m3/three
+same "$($i cat agent:/three)" three
+same "$(cat m/branches/agent/three)" three
+same "$($i cat m/branches/agent/three)" three
+same "$($i cat m/snapshots/s1/two)" two
+printf x | { expect 1 $i put - m/snapshots/s1/x; }
+expect 0 $i mv m/vault/two m/vault/deux
+[[ -e m/vault/deux && ! -e m/vault/two ]] || die mv
+expect 0 $i unmount m3
+expect 0 $i unmount m2
+expect 1 $i unmount m2
+
+# What is written through the mount is seen when it is published; import beside use.
+mkdir src && for n in $(seq 200); do echo $n >src/$n; done
+expect 0 $i import src m/vault/imported
+diff -r src m/vault/imported
+expect 0 $i export m/vault/imported exported
+diff -r src exported
+
+# Files that are open keep the mount, but not against force.
+exec 7>m/vault/open
+expect 1 $i unmount m
+says "open files"
+expect 0 $i unmount --force m
+exec 7>&- || true
+for _ in $(seq 50); do [[ -S vault/control.sock ]] && sleep 0.1 || break; done  # a user without fusectl cannot cut off
+[[ ! -S vault/control.sock ]] || die "the daemon is still there"
+
+# unmount returns after the last commit: the vault is free at once.
+expect 0 $i mount m
+head -c 20000000 /dev/urandom >m/vault/big
+cp m/vault/big copy
+expect 0 $i unmount m
+[[ ! -S vault/control.sock ]] || die "the daemon is still there"
+$i cat :/big | cmp - copy
+
+# A plain umount: the next mount waits for the last commit.
+expect 0 $i mount m
+head -c 20000000 /dev/urandom >m/vault/big2
+cp m/vault/big2 copy
+if [[ $EUID == 0 ]]; then umount m; else fusermount3 -u m; fi
+expect 0 $i mount m
+cmp m/vault/big2 copy
+
+# Signals end it with everything committed.
+for s in TERM INT HUP; do
+  echo "$s" >m/vault/signal
+  d=$(pid)
+  kill -$s "$d"
+  for _ in $(seq 100); do [[ -e /proc/$d ]] && sleep 0.1 || break; done
+  [[ ! -e /proc/$d ]] || die "SIG$s did not end it"
+  same "$($i cat :/signal)" "$s"
+  expect 0 $i mount m
+done
+
+# A daemon that died: unmount takes the mount away, mount repairs it.
+kill -9 "$(pid)"
+sleep 0.3
+expect 0 $i mount m
+same "$(cat m/vault/one)" one
+kill -9 "$(pid)"
+sleep 0.3
+expect 0 $i unmount m
+same "$($i cat :/one)" one
+
+# In the foreground.
+$i mount --foreground --layout plain m 2>fg.log &
+fg=$!
+for _ in $(seq 100); do [[ -e m/one ]] && break; sleep 0.05; done
+expect 1 $i mount --foreground m2
+says "leave out --foreground"
+kill -TERM $fg
+wait $fg || die "the foreground daemon failed"
+
+# The default vault is made on first mount.
+unset INDRAFS_VAULT
+expect 0 $i mount m
+[[ -e $XDG_DATA_HOME/indrafs/default/vault.db ]] || die "no default vault"
+expect 0 $i unmount m
