@@ -284,6 +284,10 @@ Result<void> StagedImpl::find_hash() {
     hash_ = old_hash_;
     return {};
   }
+  if (size_ <= kChunkSize && appended_.size() == 1 && appended_[0].root) {
+    hash_ = BlobHash::from_digest(appended_[0].cv.bytes);
+    return {};
+  }
   const PageSink preview{
       1, [n = std::uint64_t{0}](std::uint64_t, std::uint64_t, ByteView) mutable -> Result<std::uint64_t> {
         return ++n;
