@@ -72,13 +72,13 @@ void Notifier::run() INDRA_NO_ANALYSIS {
 
 void Notifier::tell(const Item& item) {
   switch (item.kind) {
-    case Item::attributes:
+    case Item::Kind::attributes:
       tell_inode(item.node, false);
       break;
-    case Item::data:
+    case Item::Kind::data:
       tell_inode(item.node, true);
       break;
-    case Item::entry: {
+    case Item::Kind::entry: {
       // Entry first: it waits for lookups and readdirs of the directory that are under way, so what they
       // bring is dropped by what follows.
       const auto what = item.node != 0 ? known_.find(item.node) : std::nullopt;

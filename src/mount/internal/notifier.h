@@ -45,11 +45,11 @@ class Notifier {
   void start();
   void stop() INDRA_EXCLUDES(mutex_);  ///< forgets what waits
 
-  void attributes(std::uint64_t node) { push({Item::attributes, node, 0, {}}); }
-  void data(std::uint64_t node) { push({Item::data, node, 0, {}}); }
+  void attributes(std::uint64_t node) { push({Item::Kind::attributes, node, 0, {}}); }
+  void data(std::uint64_t node) { push({Item::Kind::data, node, 0, {}}); }
   /// `node`: what the name meant, 0 if nothing.
   void entry(std::uint64_t parent, std::string_view name, std::uint64_t node) {
-    push({Item::entry, node, parent, std::string{name}});
+    push({Item::Kind::entry, node, parent, std::string{name}});
   }
   [[nodiscard]] std::uint64_t sent() const noexcept { return sent_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t overflows() const noexcept {
@@ -59,7 +59,7 @@ class Notifier {
 
  private:
   struct Item {
-    enum Kind { attributes, data, entry } kind;
+    enum class Kind { attributes, data, entry } kind;
     std::uint64_t node, parent;
     std::string name;
   };
