@@ -5,6 +5,7 @@
 #pragma once
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -56,6 +57,9 @@ class Notifier {
     return overflows_.load(std::memory_order_relaxed);
   }
   [[nodiscard]] std::size_t waiting() const INDRA_EXCLUDES(mutex_);
+  /// Returns once the kernel knows what was pushed before the call; false when that takes longer than
+  /// `limit`.
+  [[nodiscard]] bool caught_up(std::chrono::milliseconds limit) INDRA_EXCLUDES(mutex_);
 
  private:
   struct Item {
@@ -73,8 +77,10 @@ class Notifier {
   const KnownNodes& known_;
   const std::size_t limit_;
   mutable Mutex mutex_;
-  std::condition_variable_any wake_;
+  std::condition_variable_any wake_, told_;
   std::deque<Item> items_ INDRA_GUARDED_BY(mutex_);
+  std::uint64_t pushed_ INDRA_GUARDED_BY(mutex_) = 0;  // items, ever
+  std::uint64_t done_ INDRA_GUARDED_BY(mutex_) = 0;    // of them the kernel was told
   bool everything_ INDRA_GUARDED_BY(mutex_) = false;
   bool stopping_ INDRA_GUARDED_BY(mutex_) = false;
   std::atomic<std::uint64_t> sent_{0}, overflows_{0};
