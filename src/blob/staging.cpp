@@ -30,6 +30,8 @@ class StagedImpl final : public Content::Staged {
     fresh_lease_.reset();
     c_.open_gate();
   }
+  // Not analysed: the gate that stage() closed keeps the slots as they are; no lock is needed to look at
+  // them.
   Result<void> prepare() INDRA_NO_ANALYSIS;
   Result<BlobInfo> apply(Tx& tx, bool in_place) override;
   bool needs_content_sync() const override { return !appended_.empty() && kind_ == Kind::tree; }
@@ -37,9 +39,10 @@ class StagedImpl final : public Content::Staged {
 
  private:
   enum class Kind { same, empty, twin, inline_row, tree };
-  Result<void> cut_edges();
-  Result<void> collect_changes();
-  Result<void> take_slot(std::uint64_t index, bool patches_do, std::vector<Change>& changes);
+  Result<void> cut_edges() INDRA_NO_ANALYSIS;
+  Result<void> collect_changes() INDRA_NO_ANALYSIS;
+  Result<void> take_slot(std::uint64_t index, bool patches_do,
+                         std::vector<Change>& changes) INDRA_NO_ANALYSIS;
   Result<void> make_patches(std::uint64_t index, std::uint16_t blocks, const Bytes& bytes,
                             const Entry& under);
   Result<void> forget_patches(std::uint64_t from_block, std::uint64_t to_block, bool count);
@@ -139,7 +142,7 @@ Result<void> StagedImpl::prepare() {
 Result<void> StagedImpl::cut_edges() {
   if (fresh_) return {};
   if (was_inline_) return c_.take_up(0, false);
-  const auto rewrite = [&](std::uint64_t index) -> Result<void> {
+  const auto rewrite = [&](std::uint64_t index) INDRA_NO_ANALYSIS -> Result<void> {
     if (index * kChunkSize >= size_) return {};
     const auto it = c_.slots_.find(index);
     if (it != c_.slots_.end() && it->second.kind != Slot::buffer) return {};
@@ -166,9 +169,10 @@ Result<void> StagedImpl::make_patches(std::uint64_t index, std::uint16_t blocks,
     if (from >= under.length) {
       stored_ += data->size();
       if (base_ && !fresh_ && !was_inline_) {
-        const ReadLock lock{base_->state().rw};
-        const auto it = base_->state().patches.find(index * kBlocks + b);
-        if (it != base_->state().patches.end()) stored_ -= it->second->size();
+        BlobState& state = base_->state();
+        const ReadLock lock{state.rw};
+        const auto it = state.patches.find(index * kBlocks + b);
+        if (it != state.patches.end()) stored_ -= it->second->size();
       }
     }
     patches_.emplace_back(index * kBlocks + b, std::move(data));
@@ -180,9 +184,9 @@ Result<void> StagedImpl::forget_patches(std::uint64_t from, std::uint64_t to, bo
   if (!base_ || was_inline_) return {};
   std::vector<std::pair<std::uint64_t, std::uint64_t>> sizes;
   {
-    const ReadLock lock{base_->state().rw};
-    const auto& p = base_->state().patches;
-    for (auto it = p.lower_bound(from); it != p.end() && it->first < to; ++it)
+    BlobState& state = base_->state();
+    const ReadLock lock{state.rw};
+    for (auto it = state.patches.lower_bound(from); it != state.patches.end() && it->first < to; ++it)
       sizes.emplace_back(it->first, it->second->size());
   }
   if (sizes.empty()) return {};

@@ -50,6 +50,7 @@ class KernelMount final : public Mounted {
     return cut_off();
   }
   [[nodiscard]] bool ended() const override { return !mount_->running(); }
+  bool caught_up(std::chrono::milliseconds limit) override { return mount_->caught_up(limit); }
 
  private:
   /// As a user: taken away, given a second to end by itself, then ended through the connection's control

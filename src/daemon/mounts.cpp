@@ -131,6 +131,21 @@ Result<Json> Mounts::unmount(const std::string& mountpoint, bool force) {
   return Json{{"ending", last}};
 }
 
+void Mounts::caught_up() {
+  std::vector<std::shared_ptr<Mounted>> all;
+  {
+    const std::lock_guard lock{mutex_};
+    for (const One& o : all_)
+      if (o.mounted) all.push_back(o.mounted);
+  }
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds{2};
+  for (const auto& m : all) {
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
+    if (left.count() <= 0 || !m->caught_up(left)) log::warn("a mount takes long to show what was changed");
+  }
+}
+
 Json Mounts::list() const {
   Json rows = Json::array();
   const std::lock_guard lock{mutex_};

@@ -183,6 +183,8 @@ Result<void> Service::run(const Json& request, const Caller& caller, Channel& io
       return fail(EIO, name + ": " + e.what());
     }
   }();
+  // A command that has returned has happened everywhere.
+  if (mounts_ != nullptr) mounts_->caught_up();
   if (!answer) return io.send(error_message(answer.error()));
   Message end;
   end.type = FrameType::end;

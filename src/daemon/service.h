@@ -18,6 +18,8 @@ class MountTable {
   virtual ~MountTable() = default;
   [[nodiscard]] virtual Result<Json> mount(const Json& request) = 0;
   [[nodiscard]] virtual Result<Json> unmount(const std::string& mountpoint, bool force) = 0;
+  /// Returns once every mount shows what changed before the call, or after two seconds.
+  virtual void caught_up() = 0;
   [[nodiscard]] virtual Json list() const = 0;  ///< array of {"mountpoint", "branch", "layout", ...}
 };
 

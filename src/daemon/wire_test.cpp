@@ -151,7 +151,7 @@ TEST(Items, GivenAnItem_WhenItTravels_ThenItIsTheSame) {
 
 TEST(LocalChannel, GivenASenderThatIsAhead_WhenTheOtherSideCloses_ThenItWakes) {
   auto [a, b] = local_channels();
-  std::thread sender{[&] {
+  std::thread sender{[&a = a] {
     for (;;) {
       Message m;
       m.body.resize(1 << 20);

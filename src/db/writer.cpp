@@ -13,7 +13,6 @@
 namespace indra {
 namespace {
 
-constexpr std::uint64_t kFrame = 24 + 4096;  // a page in the WAL, with its header
 constexpr std::int64_t kManyChanges = 8192;  // rows; a transaction that grew this far is committed soon
 constexpr TimeNs kRestAfter = 2 * kSecond;   // idle for this long: the WAL goes into the file
 constexpr int kFewFrames = 256;              // moved while others wait

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
+#include <functional>
 
 #include "base/log.h"
 #include "fs/internal/fs_impl.h"
@@ -224,9 +225,10 @@ struct Ready {
 };
 }  // namespace
 
-template <class F>
-static auto with_published(FileSystemImpl& fs, const std::shared_ptr<const BranchView>& state,
-                           F&& fn) INDRA_NO_ANALYSIS->decltype(fn(std::declval<Tx&>())) {
+template <class T>
+INDRA_NO_ANALYSIS static Result<T> with_published(FileSystemImpl& fs,
+                                                  const std::shared_ptr<const BranchView>& state,
+                                                  const std::function<Result<T>(Tx&)>& fn) {
   std::vector<std::shared_ptr<Session>> dirty;
   for (auto& s : fs.sessions().all())
     if (s->key.branch == state->info.id && s->ahead && !s->unlinked) dirty.push_back(s);
@@ -239,7 +241,7 @@ static auto with_published(FileSystemImpl& fs, const std::shared_ptr<const Branc
     INDRA_LET(auto staged, s->content->stage(Content::For::publish));
     ready.push_back({s, std::move(staged)});
   }
-  auto result = fs.writer().mutate_content([&](Tx& tx) -> decltype(fn(tx)) {
+  auto result = fs.writer().mutate_content([&](Tx& tx) INDRA_NO_ANALYSIS -> Result<T> {
     for (Ready& r : ready) {
       Session& s = *r.session;
       const bool in_private = static_cast<bool>(s.private_blob);
@@ -273,7 +275,7 @@ Result<BranchInfo> FileSystemImpl::create_branch(const Who& who, std::string_vie
                                                  std::string_view name, std::string_view from,
                                                  std::string_view from_snapshot) {
   INDRA_LET(auto state, branch_state(bucket, from.empty() ? "main" : from));
-  auto made = with_published(*this, state, [&](Tx& tx) -> Result<BranchInfo> {
+  auto made = with_published<BranchInfo>(*this, state, [&](Tx& tx) -> Result<BranchInfo> {
     BranchId parent = state->info.id;
     Seq at = kSeqMax;
     if (!from_snapshot.empty()) {
@@ -294,7 +296,7 @@ Result<PinInfo> FileSystemImpl::create_snapshot(const Who& who, std::string_view
                                                 std::string_view branch, std::string_view name,
                                                 std::string_view message) {
   INDRA_LET(auto state, branch_state(bucket, branch));
-  auto made = with_published(
+  auto made = with_published<PinInfo>(
       *this, state, [&](Tx& tx) { return tree_->create_snapshot(tx, who, state->info.id, name, message); });
   poke();
   return made;

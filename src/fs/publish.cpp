@@ -76,7 +76,7 @@ Result<void> FileSystemImpl::publish_locked(Session& s) {
   INDRA_LET(auto state, branch_state(s.key.branch));
   INDRA_LET(auto staged, s.content->stage(Content::For::publish));
   const bool in_private = static_cast<bool>(s.private_blob);
-  INDRA_TRY(writer_->mutate_content([&](Tx& tx) -> Result<void> {
+  INDRA_TRY(writer_->mutate_content([&](Tx& tx) INDRA_NO_ANALYSIS -> Result<void> {
     INDRA_LET(const bool rewritable, tree_->rewritable(tx, state->head, s.key.node));
     INDRA_LET(const BlobInfo info, staged->apply(tx, in_private || rewritable));
     INDRA_LET(const NodeRow row,
@@ -105,7 +105,7 @@ Result<void> FileSystemImpl::fsync(Session& s, bool data_only) {
         INDRA_LET(auto state, branch_state(s.key.branch));
         INDRA_LET(auto staged, s.content->stage(Content::For::sync));
         const bool in_private = static_cast<bool>(s.private_blob);
-        const auto rows = [&](Tx& tx) -> Result<void> {
+        const auto rows = [&](Tx& tx) INDRA_NO_ANALYSIS -> Result<void> {
           INDRA_LET(const bool rewritable, tree_->rewritable(tx, state->head, s.key.node));
           INDRA_LET(const BlobInfo info, staged->apply(tx, in_private || rewritable));
           INDRA_LET(const NodeRow row,
@@ -125,7 +125,7 @@ Result<void> FileSystemImpl::fsync(Session& s, bool data_only) {
         INDRA_LET(auto state, branch_state(s.key.branch));
         INDRA_TRY(ensure_content(s));
         INDRA_LET(auto staged, s.content->stage(Content::For::sync));
-        const auto rows = [&](Tx& tx) -> Result<void> {
+        const auto rows = [&](Tx& tx) INDRA_NO_ANALYSIS -> Result<void> {
           INDRA_LET(const bool rewritable, tree_->rewritable(tx, state->head, s.key.node));
           INDRA_LET(const BlobInfo info, staged->apply(tx, rewritable));
           INDRA_LET(const NodeRow row, tree_->node(tx, state->head, s.key.node));
@@ -149,7 +149,7 @@ Result<void> FileSystemImpl::publish_owed_event(Session& s) {
   const WriteLock lock{s.mutex};
   if (!s.synced_unpublished || s.unlinked) return {};
   INDRA_LET(auto state, branch_state(s.key.branch));
-  INDRA_TRY(writer_->mutate([&](Tx& tx) -> Result<void> {
+  INDRA_TRY(writer_->mutate([&](Tx& tx) INDRA_NO_ANALYSIS -> Result<void> {
     INDRA_LET(const NodeRow row, tree_->node(tx, state->head, s.key.node));
     INDRA_LET(const BlobInfo info, store_->info(tx, row.blob));
     INDRA_LET(const NodeRow after,
@@ -170,7 +170,7 @@ Result<void> FileSystemImpl::persist_privately(Session& s) {
   if (s.dirty_since == 0 || !s.ahead || s.unlinked || !s.content) return {};
   INDRA_LET(auto staged, s.content->stage(Content::For::sync));
   BlobId blob;
-  INDRA_TRY(writer_->mutate_content([&](Tx& tx) -> Result<void> {
+  INDRA_TRY(writer_->mutate_content([&](Tx& tx) INDRA_NO_ANALYSIS -> Result<void> {
     INDRA_LET(const BlobInfo info, staged->apply(tx, static_cast<bool>(s.private_blob)));
     blob = info.id;
     if (blob != s.private_blob) {
@@ -204,7 +204,7 @@ Result<void> FileSystemImpl::recover_sessions() {
   }));
   for (const Row& r : rows) {
     INDRA_LET(auto state, branch_state(r.key.branch));
-    INDRA_TRY(writer_->mutate([&](Tx& tx) -> Result<void> {
+    INDRA_TRY(writer_->mutate([&](Tx& tx) INDRA_NO_ANALYSIS -> Result<void> {
       const auto node = tree_->node(tx, state->head, r.key.node);
       if (node) {
         INDRA_LET(const BlobInfo info, store_->info(tx, r.blob));

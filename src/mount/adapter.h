@@ -139,6 +139,7 @@ class Adapter {
 
   [[nodiscard]] const Layout& layout() const noexcept { return *layout_; }
   [[nodiscard]] const Notifier& notifier() const noexcept { return notifier_; }
+  [[nodiscard]] bool caught_up(std::chrono::milliseconds limit) { return notifier_.caught_up(limit); }
   [[nodiscard]] std::size_t known() const noexcept { return known_.size(); }
 
  private:

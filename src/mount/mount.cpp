@@ -74,6 +74,8 @@ bool Mount::running() const {
   return !impl_->over;
 }
 
+bool Mount::caught_up(std::chrono::milliseconds limit) { return impl_->adapter.caught_up(limit); }
+
 void Mount::wait() {
   std::unique_lock lock{impl_->mutex};
   impl_->over_cv.wait(lock, [&] { return impl_->over; });

@@ -4,6 +4,7 @@
 // Errors:   start() says what is wrong with the mount point or the machine, and what to do about it.
 // Source:   docs/design/mount.md.
 #pragma once
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -26,6 +27,8 @@ class Mount {
   /// `lazy`.
   [[nodiscard]] Result<void> stop(bool lazy = false);
   [[nodiscard]] bool running() const;
+  /// Returns once the kernel knows what changed before the call; false when that takes longer than `limit`.
+  [[nodiscard]] bool caught_up(std::chrono::milliseconds limit);
   void wait();  ///< until it has ended
   [[nodiscard]] const MountOptions& options() const;
 

@@ -16,6 +16,7 @@ void Notifier::stop() {
     stopping_ = true;
   }
   wake_.notify_all();
+  told_.notify_all();
   if (thread_.joinable()) thread_.join();
 }
 
@@ -24,11 +25,19 @@ std::size_t Notifier::waiting() const {
   return items_.size();
 }
 
+bool Notifier::caught_up(std::chrono::milliseconds limit) INDRA_NO_ANALYSIS {
+  std::unique_lock lock{mutex_};
+  const std::uint64_t upto = pushed_;
+  return told_.wait_for(lock, limit, [&] { return stopping_ || done_ >= upto; });
+}
+
 void Notifier::push(Item item) {
   bool overflowed = false;
   {
     const MutexLock lock{mutex_};
-    if (stopping_ || everything_) return;  // what waits covers it
+    if (stopping_) return;
+    ++pushed_;
+    if (everything_) return;  // what waits covers it
     if (items_.size() >= limit_) {
       items_.clear();
       everything_ = overflowed = true;
@@ -47,6 +56,7 @@ void Notifier::run() INDRA_NO_ANALYSIS {
   for (;;) {
     Item item{};
     bool everything = false;
+    std::uint64_t covers = 0;  // what has been told after this
     {
       mutex_.lock();
       while (!stopping_ && !everything_ && items_.empty()) wake_.wait(mutex_);
@@ -56,6 +66,7 @@ void Notifier::run() INDRA_NO_ANALYSIS {
       }
       everything = everything_;
       everything_ = false;
+      covers = everything ? pushed_ : done_ + 1;
       if (!everything) {
         item = std::move(items_.front());
         items_.pop_front();
@@ -67,18 +78,23 @@ void Notifier::run() INDRA_NO_ANALYSIS {
     } else {
       tell(item);
     }
+    {
+      const MutexLock lock{mutex_};
+      done_ = covers;
+    }
+    told_.notify_all();
   }
 }
 
 void Notifier::tell(const Item& item) {
   switch (item.kind) {
-    case Item::attributes:
+    case Item::Kind::attributes:
       tell_inode(item.node, false);
       break;
-    case Item::data:
+    case Item::Kind::data:
       tell_inode(item.node, true);
       break;
-    case Item::entry: {
+    case Item::Kind::entry: {
       // Entry first: it waits for lookups and readdirs of the directory that are under way, so what they
       // bring is dropped by what follows.
       const auto what = item.node != 0 ? known_.find(item.node) : std::nullopt;

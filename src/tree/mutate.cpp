@@ -41,6 +41,23 @@ NodeRow TreeImpl::fresh(const NodeRow& init, TimeNs now) const {
   return row;
 }
 
+Result<NodeId> TreeImpl::left_line(Tx& tx, const Chain& chain, BranchState& own, const Edges::Key& place,
+                                   Seq s, bool take) {
+  const Left* left = left_.find({own.info.id, place.parent, place.cookie});
+  if (left == nullptr || clock_.steady() - left->when > options_.line_window) return NodeId{};
+  if (!left->moved) return left->line;
+  NodeRow old;
+  INDRA_LET(const bool found, rows::find<rows::Nodes>(tx, chain, {left->moved}, old));
+  if (!found || old.mode == 0 || old.nlink == 0 || old.line != left->line) return left->line;
+  if (!take || old.nlink > 1) return NodeId{};
+  NodeRow backup = old;
+  INDRA_LET(const std::int64_t id, node_ids_.take(tx));
+  backup.line = NodeId{id};
+  const NodeId line = left->line;
+  INDRA_TRY(put_node(tx, own, old, backup, s));
+  return line;
+}
+
 Result<NodeRow> TreeImpl::create(Tx& tx, const Who& who, const Chain& chain, NodeId parent,
                                  std::string_view name, const NodeRow& init) {
   INDRA_LET(BranchState * own, writable(chain));
@@ -62,8 +79,8 @@ Result<NodeRow> TreeImpl::create(Tx& tx, const Who& who, const Chain& chain, Nod
   row.nlink = is_dir ? 2 : 1;
   row.parent = parent;
   if (S_ISREG(row.mode)) {
-    const Left* before = left_.find({own->info.id, parent, key.cookie});
-    if (before != nullptr && clock_.steady() - before->when <= options_.line_window) row.line = before->line;
+    INDRA_LET(const NodeId before, left_line(tx, chain, *own, key, s, true));
+    if (before) row.line = before;
   }
   INDRA_TRY(put_edge(tx, *own, key, old, row.node, row.mode & S_IFMT, s));
   INDRA_TRY(insert_node(tx, *own, row, s));
@@ -139,7 +156,7 @@ Result<NodeRow> TreeImpl::remove(Tx& tx, const Who& who, const Chain& chain, Nod
   INDRA_TRY(erase_edge(tx, chain, *own, key, old, s));
   INDRA_TRY(drop_name(tx, *own, row, parent, now, s));
   INDRA_TRY(touch(tx, *own, dir, is_dir ? -1 : 0, now, s));
-  if (S_ISREG(row.mode)) left_.put({own->info.id, parent, key.cookie}, {row.line, clock_.steady()});
+  if (S_ISREG(row.mode)) left_.put({own->info.id, parent, key.cookie}, {row.line, {}, clock_.steady()});
   INDRA_TRY(record(tx, who, *own, s, is_dir ? Op::rmdir : Op::unlink, row.node, parent, name));
   return row;
 }

@@ -10,7 +10,6 @@ using rows::Nodes;
 using rows::Xattrs;
 
 namespace {
-constexpr int kGivenUp = 4;  // pins.kind
 constexpr TimeNs kHour = 3600 * kSecond, kDay = 24 * kHour;
 }  // namespace
 

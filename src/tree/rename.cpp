@@ -79,6 +79,10 @@ Result<Tree::Renamed> TreeImpl::rename(Tx& tx, const Who& who, const Chain& chai
   moved.ctime = now;
   moved.parent = to_parent;
   if (lines) moved.line = old_other.line;
+  if (!taken && S_ISREG(moved.mode)) {
+    INDRA_LET(const NodeId before, left_line(tx, chain, *own, to_key, s, false));
+    if (before) moved.line = before;
+  }
 
   // Edges
   INDRA_TRY(put_edge(tx, *own, to_key, b, moved.node, moved.mode & S_IFMT, s));
@@ -114,6 +118,8 @@ Result<Tree::Renamed> TreeImpl::rename(Tx& tx, const Who& who, const Chain& chai
   std::memcpy(extra + 16, from.data(), from.size());
   INDRA_TRY(record(tx, who, *own, s, exchange ? Op::exchange : Op::rename, moved.node, to_parent, to,
                    as_view({extra, 16 + from.size()})));
+  if (!exchange && S_ISREG(moved.mode))
+    left_.put({own->info.id, from_parent, from_key.cookie}, {old_moved.line, moved.node, clock_.steady()});
   done.moved = std::move(moved);
   if (taken) done.replaced = std::move(other);
   return done;

@@ -68,7 +68,7 @@ CREATE TABLE nodes(
   ctime_d INTEGER NOT NULL,    -- ctime - mtime
   btime_d INTEGER NOT NULL,    -- btime - mtime
   parent  INTEGER,             -- the directory it is in; of several names of a file that of one, NULL = nobody knows which
-  line    INTEGER,             -- first node of the line; NULL = this one
+  line    INTEGER,             -- number of the line, mostly its first node's; NULL = this one's
   flags   INTEGER NOT NULL,    -- 1 no automatic versions, 2 may have xattrs
   rdev    INTEGER,             -- devices
   target  BLOB,                -- symlinks

@@ -72,7 +72,7 @@ struct NodeRow {
   std::uint64_t rdev = 0;
   TimeNs mtime = 0, atime = 0, ctime = 0, btime = 0;
   NodeId parent;  ///< the directory it is in (0 for a root); with several names, of one of them or 0
-  NodeId line;    ///< the first node of its line; itself for most
+  NodeId line;    ///< number of its line: its first node, or a number of its own; itself for most
   std::uint32_t flags = 0;  ///< NodeFlag
   std::string target;       ///< symlinks
 };

@@ -413,12 +413,13 @@ class Run {
       const auto& xs = m.nodes.at(n).xattrs;
       RC_ASSERT(names.size() == xs.size());
       for (const auto& [k, v] : xs) {
-        const auto got = t_.run([&](Tx& tx) { return t_.tree->xattr(tx, c, n, k); }).value();
+        const auto got = t_.run([&, &k = k](Tx& tx) { return t_.tree->xattr(tx, c, n, k); }).value();
         RC_ASSERT(got.has_value() && as_text(*got) == v);
       }
     }
     for (const auto& [k, n] : m.edges) {
-      const auto e = t_.run([&](Tx& tx) { return t_.tree->lookup(tx, c, k.first, k.second); }).value();
+      const auto e =
+          t_.run([&, &k = k](Tx& tx) { return t_.tree->lookup(tx, c, k.first, k.second); }).value();
       RC_ASSERT(e.has_value() && e->node == n);
     }
   }

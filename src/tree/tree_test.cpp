@@ -166,6 +166,60 @@ TEST(Lines, GivenUnlink_WhenTheNameIsMadeWithinTheWindow_ThenTheLineGoesOn) {
   EXPECT_EQ(late.line, late.node);
 }
 
+// vim and Emacs: the old file becomes the backup, a new one takes its name.
+TEST(Lines, GivenFile_WhenMovedAwayAndItsNameIsMadeAgain_ThenTheLineStaysWithTheName) {
+  TestTree t;
+  const Chain c = t.head();
+  const auto a = t.make(c, kRoot, "a").value();
+  for (int save = 0; save < 3; ++save) {  // each within the window of the last; the backup goes at the end
+    ASSERT_TRUE(t.rename(c, kRoot, "a", kRoot, "a~"));
+    const auto made = t.make(c, kRoot, "a").value();
+    EXPECT_NE(made.node, a.node);
+    EXPECT_EQ(made.line, a.line);
+    EXPECT_NE(t.find(c, kRoot, "a~")->line, a.line);
+    ASSERT_TRUE(t.unlink(c, kRoot, "a~"));
+    EXPECT_EQ(t.find(c, kRoot, "a")->line, a.line);
+  }
+  for (int save = 0; save < 3; ++save) {  // kept, and replaced by the next one: it is a document of its own
+    ASSERT_TRUE(t.rename(c, kRoot, "a", kRoot, "a~"));
+    EXPECT_EQ(t.make(c, kRoot, "a")->line, a.line);
+    EXPECT_NE(t.find(c, kRoot, "a~")->line, a.line);
+  }
+  ASSERT_TRUE(t.rename(c, kRoot, "a~", kRoot, "a"));  // the save failed: the backup comes back
+  EXPECT_EQ(t.find(c, kRoot, "a")->line, a.line);
+}
+
+TEST(Lines, GivenMovedFile_WhenItsNameIsNotMadeAtOnce_ThenTheLineGoesWithIt) {
+  TestTree t;
+  const Chain c = t.head();
+  const auto a = t.make(c, kRoot, "a").value(), b = t.make(c, kRoot, "b").value();
+  ASSERT_TRUE(t.rename(c, kRoot, "a", kRoot, "c"));
+  ASSERT_TRUE(t.rename(c, kRoot, "b", kRoot, "a"));  // two files moved: each is what it was
+  EXPECT_EQ(t.find(c, kRoot, "c")->line, a.line);
+  EXPECT_EQ(t.find(c, kRoot, "a")->line, b.line);
+  t.clock.advance(6 * kSecond);
+  EXPECT_EQ(t.find(c, kRoot, "c")->line, a.line);
+  const auto late = t.make(c, kRoot, "b").value();
+  EXPECT_EQ(late.line, late.node);
+  EXPECT_EQ(t.find(c, kRoot, "a")->line, b.line);
+}
+
+TEST(Lines, GivenUnlink_WhenAnotherIsRenamedToThePlace_ThenTheLineGoesOn) {
+  TestTree t;
+  const Chain c = t.head();
+  const auto a = t.make(c, kRoot, "a").value();
+  ASSERT_TRUE(t.make(c, kRoot, "a.new"));
+  ASSERT_TRUE(t.unlink(c, kRoot, "a"));
+  ASSERT_TRUE(t.rename(c, kRoot, "a.new", kRoot, "a"));
+  EXPECT_EQ(t.find(c, kRoot, "a")->line, a.line);
+  // With a backup first, which then goes: the name was the old file's until the new one came.
+  ASSERT_TRUE(t.make(c, kRoot, "a.new"));
+  ASSERT_TRUE(t.rename(c, kRoot, "a", kRoot, "a.bak"));
+  ASSERT_TRUE(t.unlink(c, kRoot, "a.bak"));
+  ASSERT_TRUE(t.rename(c, kRoot, "a.new", kRoot, "a"));
+  EXPECT_EQ(t.find(c, kRoot, "a")->line, a.line);
+}
+
 TEST(Publishing, GivenAPublish_WhenAgainWithinASecond_ThenOneVersionAndOneEvent) {
   TestTree t;
   const Chain c = t.head();

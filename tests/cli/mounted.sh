@@ -39,6 +39,10 @@ same "$($i cat m/snapshots/s1/two)" two
 printf x | { expect 1 $i put - m/snapshots/s1/x; }
 expect 0 $i mv m/vault/two m/vault/deux
 [[ -e m/vault/deux && ! -e m/vault/two ]] || die mv
+for n in {1..30}; do # what a command has done is seen in the mount when it returns (M5)
+  $i mv m/vault/deux "m/vault/d$n" && [[ -e m/vault/d$n && ! -e m/vault/deux ]] || die "mv $n"
+  $i mv "m/vault/d$n" m/vault/deux && [[ -e m/vault/deux && ! -e m/vault/d$n ]] || die "mv back $n"
+done
 expect 0 $i unmount m3
 expect 0 $i unmount m2
 expect 1 $i unmount m2

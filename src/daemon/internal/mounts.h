@@ -1,5 +1,6 @@
 // The mounts of one daemon.
 #pragma once
+#include <chrono>
 #include <functional>
 #include <list>
 #include <memory>
@@ -17,6 +18,8 @@ class Mounted {
   /// EBUSY while files are open, unless `force`: then they are cut off. ETIMEDOUT where that cannot be done.
   [[nodiscard]] virtual Result<void> unmount(bool force) = 0;
   [[nodiscard]] virtual bool ended() const = 0;
+  /// See Mount.
+  [[nodiscard]] virtual bool caught_up(std::chrono::milliseconds limit) = 0;
 };
 /// `ended` is called once, from any thread, when the mount is gone for whatever reason.
 using Mounter =
@@ -32,6 +35,7 @@ class Mounts final : public MountTable {
       : fs_{fs}, mounter_{std::move(mounter)}, changed_{std::move(changed)} {}
   Result<Json> mount(const Json& request) override;
   Result<Json> unmount(const std::string& mountpoint, bool force) override;
+  void caught_up() override;
   [[nodiscard]] Json list() const override;
 
   /// Lets go of mounts that ended. True: none is left.
@@ -42,7 +46,7 @@ class Mounts final : public MountTable {
  private:
   struct One {
     MountOptions options;
-    std::unique_ptr<Mounted> mounted;  // null while it is being made
+    std::shared_ptr<Mounted> mounted;  // null while it is being made
   };
   FileSystem& fs_;
   const Mounter mounter_;

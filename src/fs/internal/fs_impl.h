@@ -96,9 +96,9 @@ class FileSystemImpl final : public FileSystem {
   [[nodiscard]] const Options& options() const { return options_; }
 
   /// Opens the session's content over what the node's row says, if it is not open yet.
-  [[nodiscard]] Result<void> ensure_content(Session&) INDRA_REQUIRES(Session::mutex);
+  [[nodiscard]] Result<void> ensure_content(Session& s) INDRA_REQUIRES(s.mutex);
   /// After a change of the content: `ahead` and its times.
-  void touched(Session&, const Who*, TimeNs now) INDRA_REQUIRES(Session::mutex);
+  void touched(Session& s, const Who*, TimeNs now) INDRA_REQUIRES(s.mutex);
   /// Session to rows. See publish.cpp.
   [[nodiscard]] Result<void> publish(Session&);
   [[nodiscard]] Result<void> fsync(Session&, bool data_only);
@@ -128,8 +128,8 @@ class FileSystemImpl final : public FileSystem {
   [[nodiscard]] Result<void> reap_some();
   void run_clockwork();
   void run_worker();
-  [[nodiscard]] Result<void> publish_locked(Session&) INDRA_REQUIRES(Session::mutex);
-  [[nodiscard]] Result<void> forget_private(Tx&, Session&) INDRA_REQUIRES(Session::mutex);
+  [[nodiscard]] Result<void> publish_locked(Session& s) INDRA_REQUIRES(s.mutex);
+  [[nodiscard]] Result<void> forget_private(Tx&, Session& s) INDRA_REQUIRES(s.mutex);
   [[nodiscard]] TimeNs tick_once(bool force);
 
   VaultDir dir_;

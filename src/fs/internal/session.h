@@ -36,8 +36,9 @@ struct Session {
   SharedMutex mutex;
   std::unique_ptr<Content> content INDRA_GUARDED_BY(mutex);  ///< opened with the first read or write
   BlobId private_blob INDRA_GUARDED_BY(mutex);  ///< what was persisted without being published; 0 = nothing
-  bool temporary INDRA_GUARDED_BY(mutex) = false;  ///< made without a name (O_TMPFILE)
-  Who who INDRA_GUARDED_BY(mutex);                 ///< who wrote last
+  Who who INDRA_GUARDED_BY(mutex);              ///< who wrote last
+
+  std::atomic<bool> temporary{false};  ///< made without a name (O_TMPFILE)
 
   // Ahead of the node's row while `ahead`: what getattr() must answer.
   std::atomic<bool> ahead{false};

@@ -5,6 +5,7 @@
 #pragma once
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -45,21 +46,24 @@ class Notifier {
   void start();
   void stop() INDRA_EXCLUDES(mutex_);  ///< forgets what waits
 
-  void attributes(std::uint64_t node) { push({Item::attributes, node, 0, {}}); }
-  void data(std::uint64_t node) { push({Item::data, node, 0, {}}); }
+  void attributes(std::uint64_t node) { push({Item::Kind::attributes, node, 0, {}}); }
+  void data(std::uint64_t node) { push({Item::Kind::data, node, 0, {}}); }
   /// `node`: what the name meant, 0 if nothing.
   void entry(std::uint64_t parent, std::string_view name, std::uint64_t node) {
-    push({Item::entry, node, parent, std::string{name}});
+    push({Item::Kind::entry, node, parent, std::string{name}});
   }
   [[nodiscard]] std::uint64_t sent() const noexcept { return sent_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t overflows() const noexcept {
     return overflows_.load(std::memory_order_relaxed);
   }
   [[nodiscard]] std::size_t waiting() const INDRA_EXCLUDES(mutex_);
+  /// Returns once the kernel knows what was pushed before the call; false when that takes longer than
+  /// `limit`.
+  [[nodiscard]] bool caught_up(std::chrono::milliseconds limit) INDRA_EXCLUDES(mutex_);
 
  private:
   struct Item {
-    enum Kind { attributes, data, entry } kind;
+    enum class Kind { attributes, data, entry } kind;
     std::uint64_t node, parent;
     std::string name;
   };
@@ -73,8 +77,10 @@ class Notifier {
   const KnownNodes& known_;
   const std::size_t limit_;
   mutable Mutex mutex_;
-  std::condition_variable_any wake_;
+  std::condition_variable_any wake_, told_;
   std::deque<Item> items_ INDRA_GUARDED_BY(mutex_);
+  std::uint64_t pushed_ INDRA_GUARDED_BY(mutex_) = 0;  // items, ever
+  std::uint64_t done_ INDRA_GUARDED_BY(mutex_) = 0;    // of them the kernel was told
   bool everything_ INDRA_GUARDED_BY(mutex_) = false;
   bool stopping_ INDRA_GUARDED_BY(mutex_) = false;
   std::atomic<std::uint64_t> sent_{0}, overflows_{0};

@@ -146,6 +146,9 @@ class TreeImpl final : public Tree {
 
   // mutate.cpp
   NodeRow fresh(const NodeRow& init, TimeNs now) const;
+  /// The line that left this place within the window, or none. A file that was moved away from here with it
+  /// gets one of its own, if it may: `take` says so; else its line is not to be had.
+  Result<NodeId> left_line(Tx&, const Chain&, BranchState& own, const rows::Edges::Key&, Seq, bool take);
   Result<void> drop_name(Tx&, BranchState& own, NodeRow& row, NodeId parent, TimeNs now,
                          Seq);  ///< one name fewer
   Result<void> touch(Tx&, BranchState& own, NodeRow& dir, int subdirectories, TimeNs now, Seq);
@@ -193,6 +196,7 @@ class TreeImpl final : public Tree {
   };
   struct Left {
     NodeId line;
+    NodeId moved;  ///< the file that bears it elsewhere; 0 when it was unlinked
     TimeNs when;
   };
   struct Published {
