@@ -107,6 +107,8 @@ class View {
   [[nodiscard]] virtual bool writable() const = 0;
   /// True once somebody else can write here too: caches of written data must then be off.
   [[nodiscard]] virtual bool shared() const = 0;
+  /// FileLocks::File::space of what this shows: the same for all views of one branch.
+  [[nodiscard]] virtual std::uint64_t lock_space() const = 0;
 
   /// Success counts one reference on the node, as do create, mkdir, link and readdirplus entries; the front
   /// end gives them back with forget(). A referenced node stays answerable after its last name is gone.
@@ -186,6 +188,8 @@ struct ViewSpec {
   bool operator==(const ViewSpec&) const = default;
 };
 
+class FileLocks;
+
 /// Where a mount gets its views from.
 class Views {
  public:
@@ -193,6 +197,8 @@ class Views {
   /// `front` is told of others' changes until the View is destroyed; it outlives the View. May be null.
   /// Errors: ENOENT (no such branch or snapshot).
   [[nodiscard]] virtual Result<std::shared_ptr<View>> open_view(const ViewSpec&, FrontEnd* front) = 0;
+  /// The locks of all front ends together.
+  [[nodiscard]] virtual FileLocks& locks() = 0;
   [[nodiscard]] virtual std::vector<std::string> branch_names(std::string_view bucket) = 0;
   [[nodiscard]] virtual std::vector<std::string> snapshot_names(std::string_view bucket) = 0;
 };

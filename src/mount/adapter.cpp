@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 namespace indra {
 namespace {
@@ -32,12 +33,15 @@ Adapter::~Adapter() { stop(); }
 
 Result<void> Adapter::start(Views& views) {
   INDRA_LET(layout_, Layout::make(options_, views, [this](Slot& s, const Change& c) { heard(s, c); }));
+  locks_ = &views.locks();
+  front_ = locks_->new_front();
   notifier_.start();
   return {};
 }
 
 void Adapter::stop() {
   notifier_.stop();
+  if (locks_ != nullptr) locks_->forget(front_);
   layout_.reset();
 }
 
@@ -251,6 +255,30 @@ Result<std::string> Adapter::readlink(Call& c, WireId id) {
   return fail(EINVAL);
 }
 
+// --- locks -------------------------------------------------------------------------------------------
+
+FileLocks::File Adapter::locked_file(const LockRequest& q) const {
+  const Slot* s = slot(q.file);
+  if (s == nullptr) return {UINT64_MAX, q.file, q.family};
+  return {s->view().lock_space(), static_cast<std::uint64_t>(s->node(q.file).raw()), q.family};
+}
+
+std::optional<FileLocks::Lock> Adapter::conflicting_lock(const LockRequest& q) const {
+  return locks_->conflict(locked_file(q), {front_, q.owner}, q.lock);
+}
+
+int Adapter::lock(const LockRequest& q) { return locks_->lock(locked_file(q), {front_, q.owner}, q.lock); }
+
+void Adapter::lock_or_wait(const LockRequest& q, std::uint64_t unique, FileLocks::Done done) {
+  locks_->lock_or_wait(locked_file(q), {front_, q.owner}, q.lock, unique, std::move(done));
+}
+
+void Adapter::unlock(const LockRequest& q) {
+  locks_->unlock(locked_file(q), {front_, q.owner}, q.lock.first, q.lock.last);
+}
+
+bool Adapter::stop_waiting(std::uint64_t unique) { return locks_->cancel(front_, unique); }
+
 // --- files -------------------------------------------------------------------------------------------
 
 OpenReply Adapter::opened(const Slot& s, Handle h, int flags, bool created) const {
@@ -339,7 +367,9 @@ Result<ByteView> Adapter::read(Call&, WireId id, Handle h, std::uint64_t at, Mut
   }
   const ByteView text = as_view(reinterpret_cast<const OpenText*>(h)->text);
   if (at >= text.size()) return ByteView{};
-  return text.subspan(at, std::min(space.size(), text.size() - at));
+  const std::size_t n = std::min<std::size_t>(space.size(), text.size() - at);
+  std::memcpy(space.data(), text.data() + at, n);
+  return ByteView{space.first(n)};
 }
 
 Result<void> Adapter::write(Call& c, WireId id, Handle h, std::uint64_t at, ByteView bytes,

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "fs/file_locks.h"
 #include "fs/view.h"
 #include "mount/internal/known_nodes.h"
 #include "mount/internal/notifier.h"
@@ -107,7 +108,7 @@ class Adapter {
   };
   Result<Created> create(Call&, WireId parent, std::string_view name, std::uint32_t mode, int flags);
   Result<Created> tmpfile(Call&, WireId parent, std::uint32_t mode, int flags);
-  /// What was read: a part of `space`, or of a virtual file.
+  /// What was read: a part of `space`.
   Result<ByteView> read(Call&, WireId, Handle, std::uint64_t at, MutableBytes space);
   Result<void> write(Call&, WireId, Handle, std::uint64_t at, ByteView, bool from_page_cache,
                      bool kill_suid_sgid);
@@ -129,6 +130,20 @@ class Adapter {
   Result<Bytes> getxattr(Call&, WireId, std::string_view name);
   Result<std::vector<std::string>> listxattr(Call&, WireId);
   Result<void> removexattr(Call&, WireId, std::string_view name);
+
+  /// fcntl and flock locks, with LockMode::daemon; `owner` is the kernel's word for who asks.
+  struct LockRequest {
+    WireId file;
+    FileLocks::Family family;
+    std::uint64_t owner;
+    FileLocks::Lock lock;
+  };
+  [[nodiscard]] std::optional<FileLocks::Lock> conflicting_lock(const LockRequest&) const;
+  [[nodiscard]] int lock(const LockRequest&);  ///< 0 or EAGAIN
+  void lock_or_wait(const LockRequest&, std::uint64_t unique, FileLocks::Done);
+  void unlock(const LockRequest&);
+  bool stop_waiting(std::uint64_t unique);  ///< true: the wait ends with EINTR
+  [[nodiscard]] bool keeps_locks() const noexcept { return options_.locks == LockMode::daemon; }
 
   /// After the reply was written: invalidates again what a change overtook meanwhile.
   void sent(const Call&);
@@ -156,6 +171,9 @@ class Adapter {
   ChangeCounters counters_;
   Notifier notifier_;
   std::unique_ptr<Layout> layout_;
+  [[nodiscard]] FileLocks::File locked_file(const LockRequest&) const;
+  FileLocks* locks_ = nullptr;
+  std::uint64_t front_ = 0;  // this mount among the owners of locks
 };
 
 }  // namespace indra

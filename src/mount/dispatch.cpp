@@ -94,6 +94,8 @@ wire::SxTime sx_time(TimeNs t) {
   return {static_cast<std::int64_t>(s.sec), s.nsec, 0};
 }
 
+constexpr FileLocks::Lock kWholeFile{FileLocks::Kind::write, 0, FileLocks::kEnd, 0};
+
 std::uint32_t masked(std::uint32_t mode, std::uint32_t umask) { return mode & ~(umask & 0777u); }
 
 constexpr auto kNames = [] {
@@ -336,9 +338,12 @@ void Dispatcher::run(Request& r) {
     case FUSE_COPY_FILE_RANGE:
     case wire::kOpCopyFileRange64:
       return data(r);
+    case FUSE_GETLK:
+    case FUSE_SETLK:
+    case FUSE_SETLKW:
+      return locks(r);
     case FUSE_INTERRUPT:
-      r.answered = true;
-      return;  // no operation waits for anything but a disk
+      return interrupt(r);
     case FUSE_DESTROY:
       (void)ok(r);
       return;
@@ -611,6 +616,59 @@ void Dispatcher::xattr(Request& r) {
   (void)ok(r, body);
 }
 
+void Dispatcher::locks(Request& r) {
+  const auto in = r.take<fuse_lk_in>();
+  if (!adapter_.keeps_locks()) return error(r, ENOSYS);
+  const Adapter::LockRequest q{
+      r.id(),
+      (in.lk_flags & FUSE_LK_FLOCK) != 0 ? FileLocks::Family::flock : FileLocks::Family::posix,
+      in.owner,
+      {in.lk.type == F_RDLCK ? FileLocks::Kind::read : FileLocks::Kind::write, in.lk.start, in.lk.end,
+       static_cast<pid_t>(in.lk.pid)}};
+  if (r.head.opcode == FUSE_GETLK) {
+    fuse_lk_out out{};
+    out.lk.type = F_UNLCK;
+    if (const auto c = adapter_.conflicting_lock(q))
+      out.lk = {c->first, c->last,
+                static_cast<std::uint32_t>(c->kind == FileLocks::Kind::read ? F_RDLCK : F_WRLCK),
+                static_cast<std::uint32_t>(c->pid)};
+    const std::array body{as_iov(out)};
+    (void)ok(r, body);
+    return;
+  }
+  if (in.lk.type == F_UNLCK) {
+    adapter_.unlock(q);
+    (void)ok(r);
+    return;
+  }
+  if (r.head.opcode == FUSE_SETLK) {
+    if (const int e = adapter_.lock(q)) return error(r, e);
+    (void)ok(r);
+    return;
+  }
+  const MutexLock lock{interrupts_mutex_};
+  if (const auto it = std::find(interrupts_.begin(), interrupts_.end(), r.head.unique);
+      it != interrupts_.end()) {
+    interrupts_.erase(it);
+    return error(r, EINTR);
+  }
+  r.answered = true;  // now or when its turn comes
+  adapter_.lock_or_wait(q, r.head.unique,
+                        [this, unique = r.head.unique](int e) { (void)connection_.reply(unique, e); });
+}
+
+// Only locks wait for more than a disk.
+void Dispatcher::interrupt(Request& r) {
+  constexpr std::size_t kRemembered = 256;
+  const auto in = r.take<fuse_interrupt_in>();
+  r.answered = true;
+  if (!adapter_.keeps_locks()) return;
+  const MutexLock lock{interrupts_mutex_};
+  if (adapter_.stop_waiting(in.unique)) return;
+  interrupts_.push_back(in.unique);
+  if (interrupts_.size() > kRemembered) interrupts_.pop_front();
+}
+
 void Dispatcher::data(Request& r) {
   Call& c = r.call;
   switch (r.head.opcode) {
@@ -627,12 +685,20 @@ void Dispatcher::data(Request& r) {
       (void)ok(r, body);
       return;
     }
-    case FUSE_FLUSH:
-      return answer(r, adapter_.flush(c, r.id(), r.take<fuse_flush_in>().fh));
-    case FUSE_RELEASE:
-      adapter_.release(r.id(), r.take<fuse_release_in>().fh);
+    case FUSE_FLUSH: {
+      const auto in = r.take<fuse_flush_in>();
+      if (adapter_.keeps_locks())  // any close ends the process's fcntl locks
+        adapter_.unlock({r.id(), FileLocks::Family::posix, in.lock_owner, kWholeFile});
+      return answer(r, adapter_.flush(c, r.id(), in.fh));
+    }
+    case FUSE_RELEASE: {
+      const auto in = r.take<fuse_release_in>();
+      if (adapter_.keeps_locks() && (in.release_flags & FUSE_RELEASE_FLOCK_UNLOCK) != 0)
+        adapter_.unlock({r.id(), FileLocks::Family::flock, in.lock_owner, kWholeFile});
+      adapter_.release(r.id(), in.fh);
       (void)ok(r);
       return;
+    }
     case FUSE_RELEASEDIR:
       adapter_.releasedir(r.id(), r.take<fuse_release_in>().fh);
       (void)ok(r);

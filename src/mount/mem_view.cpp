@@ -185,6 +185,7 @@ class MemView final : public View {
   NodeId root() const override { return NodeId{tree_->root_}; }
   bool writable() const override { return writable_; }
   bool shared() const override { return owner_.shared; }
+  std::uint64_t lock_space() const override { return reinterpret_cast<std::uintptr_t>(tree_.get()); }
 
   Result<Attr> lookup(NodeId parent, std::string_view name) override {
     op("lookup");

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fs/file_locks.h"
 #include "fs/view.h"
 
 namespace indra {
@@ -26,6 +27,7 @@ class MemViews final : public Views {
                     const std::string& of_branch);  ///< shows the branch itself, read-only
 
   [[nodiscard]] Result<std::shared_ptr<View>> open_view(const ViewSpec&, FrontEnd*) override;
+  [[nodiscard]] FileLocks& locks() override { return locks_; }
   [[nodiscard]] std::vector<std::string> branch_names(std::string_view bucket) override;
   [[nodiscard]] std::vector<std::string> snapshot_names(std::string_view bucket) override;
 
@@ -46,6 +48,7 @@ class MemViews final : public Views {
   friend class MemView;
   std::map<std::string, std::shared_ptr<MemTree>> branches_, snapshots_;
   std::map<std::string, std::shared_ptr<View>> outside_;
+  FileLocks locks_;
   std::atomic<int> open_views_{0};
 };
 

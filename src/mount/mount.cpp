@@ -32,7 +32,6 @@ struct Mount::Impl {
 };
 
 Result<std::unique_ptr<Mount>> Mount::start(MountOptions options, Views& views, std::function<void()> ended) {
-  if (options.locks == LockMode::daemon) return fail(EOPNOTSUPP, "locks=daemon is not there yet");
   INDRA_LET(auto connection, Connection::mount(options));
   auto impl = std::make_unique<Impl>(std::move(options), std::move(connection));
   INDRA_TRY(impl->adapter.start(views));

@@ -109,10 +109,10 @@ TEST_F(CoherenceLater, M6_an_overtaken_lookup_does_not_stay) {
 
 TEST_F(CoherenceLater, M6_overtaken_attributes_do_not_stay) {
   std::atomic<int> armed{0};
-  std::string which;
+  std::atomic<const char*> which{""};
   NodeId f;
   views_.after_operation = [&](std::string_view op) {
-    if (op == which && armed.exchange(0) == 1) (void)outside().setattr({}, f, size_of(77));
+    if (op == which.load() && armed.exchange(0) == 1) (void)outside().setattr({}, f, size_of(77));
   };
   start();
   put("f", "x");

@@ -3,6 +3,12 @@
 . "$INDRA_SOURCE/tests/cli/common.sh"
 [[ -r /dev/fuse && -w /dev/fuse ]] || exit 77
 expect 0 $i init
+gone() { for _ in $(seq 200); do [[ -e /proc/$1 ]] && sleep 0.1 || return 0; done; return 1; }
+kill_hard() {
+  local d
+  d=$(pid)
+  kill -9 "$d" && gone "$d" || die "kill -9 did not end it"
+}
 pid() { $i status --json | sed -n 's/.*"daemon": \([0-9]*\).*/\1/p'; }
 
 expect 1 $i mount m
@@ -84,19 +90,16 @@ for s in TERM INT HUP; do
   echo "$s" >m/vault/signal
   d=$(pid)
   kill -$s "$d"
-  for _ in $(seq 100); do [[ -e /proc/$d ]] && sleep 0.1 || break; done
-  [[ ! -e /proc/$d ]] || die "SIG$s did not end it"
+  gone "$d" || die "SIG$s did not end it"
   same "$($i cat :/signal)" "$s"
   expect 0 $i mount m
 done
 
 # A daemon that died: unmount takes the mount away, mount repairs it.
-kill -9 "$(pid)"
-sleep 0.3
+kill_hard
 expect 0 $i mount m
 same "$(cat m/vault/one)" one
-kill -9 "$(pid)"
-sleep 0.3
+kill_hard
 expect 0 $i unmount m
 same "$($i cat :/one)" one
 

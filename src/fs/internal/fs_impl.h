@@ -15,6 +15,7 @@
 #include <unordered_set>
 
 #include "events/knock.h"
+#include "fs/file_locks.h"
 #include "fs/filesystem.h"
 #include "fs/internal/session.h"
 #include "fs/internal/vault_dir.h"
@@ -68,6 +69,7 @@ class FileSystemImpl final : public FileSystem {
   [[nodiscard]] Result<void> start();
 
   Result<std::shared_ptr<View>> open_view(const ViewSpec&, FrontEnd*) override;
+  FileLocks& locks() override { return locks_; }
   std::vector<std::string> branch_names(std::string_view bucket) override;
   std::vector<std::string> snapshot_names(std::string_view bucket) override;
   Result<BranchInfo> create_branch(const Who&, std::string_view, std::string_view, std::string_view,
@@ -143,6 +145,7 @@ class FileSystemImpl final : public FileSystem {
   std::unique_ptr<Writer> writer_;
   std::unique_ptr<ContentStore> store_;
   std::unique_ptr<Tree> tree_;
+  FileLocks locks_;
   SessionTable sessions_;
 
   mutable Mutex branches_mutex_;
@@ -182,6 +185,7 @@ class ViewImpl final : public View {
   NodeId root() const override { return branch_->info.root; }
   bool writable() const override { return writable_; }
   bool shared() const override { return fs_.shared(this); }
+  std::uint64_t lock_space() const override { return static_cast<std::uint64_t>(branch_->info.id.raw()); }
   Result<Attr> lookup(NodeId, std::string_view) override;
   void forget(NodeId, std::uint64_t) override;
   Result<Attr> getattr(NodeId) override;

@@ -5,7 +5,9 @@
 #pragma once
 #include <array>
 #include <atomic>
+#include <deque>
 
+#include "base/sync.h"
 #include "mount/adapter.h"
 #include "mount/internal/wire.h"
 #include "mount/transport.h"
@@ -43,6 +45,8 @@ class Dispatcher {
   void list(Request&);
   void xattr(Request&);
   void data(Request&);
+  void locks(Request&);
+  void interrupt(Request&) INDRA_EXCLUDES(interrupts_mutex_);
 
   int ok(Request&, std::span<const iovec> body = {});
   void error(Request&, int);
@@ -54,6 +58,10 @@ class Dispatcher {
   Connection& connection_;
   Adapter& adapter_;
   Counters counters_;
+  // Interrupts that came before the request they mean, which another worker holds. The kernel never uses a
+  // number twice, so the oldest may be forgotten.
+  Mutex interrupts_mutex_;
+  std::deque<std::uint64_t> interrupts_ INDRA_GUARDED_BY(interrupts_mutex_);
 };
 
 }  // namespace indra

@@ -84,8 +84,9 @@ class TestMount : public ::testing::Test {
   }
   std::string at(const std::string& name) const { return dir_ + "/m/" + name; }
   /// How often a request of this kind has come.
-  std::uint64_t count(std::string_view request) const {
-    for (const auto& [name, n] : mount_->figures().requests)
+  std::uint64_t count(std::string_view request) const { return count_in(*mount_, request); }
+  static std::uint64_t count_in(const Mount& mount, std::string_view request) {
+    for (const auto& [name, n] : mount.figures().requests)
       if (name == request) return n;
     return 0;
   }
