@@ -11,6 +11,8 @@ namespace {
 
 constexpr int kSmallAtOnce = 256;  // blobs of one page taken apart in one mutation
 constexpr int kExtentsAtOnce = 4096;
+constexpr std::uint64_t kGarbageLimit = 64ull << 20;
+constexpr TimeNs kGarbageWaits = 5 * kSecond;
 
 /// Sets of bytes (or rows), by `where`.
 class Ranges {
@@ -213,8 +215,13 @@ Result<bool> Store::sweep(std::int64_t family) {
 Result<bool> Store::punch_slice() {
   std::vector<Extent> never;
   {
+    // A commit makes the buffers durable soon anyway: a sync of our own only when much, or for long, waited.
     const MutexLock lock{garbage_mutex_};
-    never.swap(garbage_);
+    if (garbage_bytes_ >= kGarbageLimit || clock_.steady() - garbage_since_ >= kGarbageWaits ||
+        !bytes_->dirty()) {
+      never.swap(garbage_);
+      garbage_bytes_ = 0;
+    }
   }
   if (!never.empty()) {
     if (bytes_->dirty()) INDRA_TRY(bytes_->sync());  // else a buffer would write them again

@@ -303,7 +303,7 @@ void ContentImpl::wait_for_workers() {
   jobs_done_.wait(lock, [this] { return jobs_ == 0; });
 }
 
-Result<void> ContentImpl::spill(std::uint64_t index) {
+Result<void> ContentImpl::spill(std::uint64_t index, const std::optional<BlobHash>& known) {
   INDRA_TRY(take_up(index, true));
   const auto read = [&] {
     const ReadLock lock{lock_};
@@ -317,10 +317,11 @@ Result<void> ContentImpl::spill(std::uint64_t index) {
     bytes->resize(n);
   }
   const bool root = size_ <= kChunkSize;
-  auto e = n < kChunkSize && !lane_ ? store_.append(store_.small_lane(), store_.small_mutex(), index, root,
-                                                    ByteView{*bytes}.first(n))
-                                    : store_.append(lane_ ? *lane_ : *(lane_ = store_.bytes().lane()),
-                                                    lane_mutex_, index, root, ByteView{*bytes}.first(n));
+  auto e = n < kChunkSize && !lane_
+               ? store_.append(store_.small_lane(), store_.small_mutex(), index, root,
+                               ByteView{*bytes}.first(n), known)
+               : store_.append(lane_ ? *lane_ : *(lane_ = store_.bytes().lane()), lane_mutex_, index, root,
+                               ByteView{*bytes}.first(n), known);
   if (!e) return fail(e.error());
   const WriteLock lock{lock_};
   charge(-static_cast<std::int64_t>(bytes->size()));

@@ -309,6 +309,8 @@ constexpr std::uint64_t mix(std::uint64_t h, std::uint64_t w) {
 
 const char* our_vfs() {
   static const char* const name = [] {
+    // Before SQLite starts: its count of memory takes a lock at each allocation, and nobody asks for it.
+    (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     static sqlite3_vfs v = *unix_vfs();
     v.pNext = nullptr;
     v.zName = "indra";
