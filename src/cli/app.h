@@ -101,6 +101,7 @@ void add_export(CLI::App&, Context&);
 void add_sync(CLI::App&, Context&);
 void add_branch(CLI::App&, Context&);
 void add_snapshot(CLI::App&, Context&);
+void add_watch(CLI::App&, Context&);
 void add_completion(CLI::App&, Context&);
 void add_version(CLI::App&, Context&);
 

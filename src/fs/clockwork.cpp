@@ -164,6 +164,13 @@ TimeNs FileSystemImpl::tick_once(bool force) {
       if (!n) log::error("thinning: {}", n.error().text());
       if (!n || *n == 0) break;
     }
+    for (int slices = 0; slices < 100; ++slices) {
+      auto n = writer_->mutate([&](Tx& tx) {
+        return tree_->forget_changes(tx, INT64_MAX, clock_->now() - options_.keep_changes, 256);
+      });
+      if (!n) log::error("forgetting old changes: {}", n.error().text());
+      if (!n || *n == 0) break;
+    }
     last_thin_ = now;
     pinned_mutations_ = std::max(pinned_mutations_, writer_->mutations());
   }

@@ -89,6 +89,8 @@ Result<void> FileSystemImpl::start() {
   w.faults = options_.faults;
   w.sync_content = [this]() -> Result<void> { return store_ ? store_->sync_content() : Result<void>{}; };
   w.content_dirty = [this] { return store_ && store_->content_dirty(); };
+  INDRA_LET(knock_, Knock::open(vault_knock(dir_.path())));
+  w.committed = [this] { knock_->ring(); };
   INDRA_LET(writer_, Writer::open(dir_.db_path(), std::move(w)));
 
   options_.content.faults = options_.faults;
@@ -114,6 +116,7 @@ Result<void> FileSystemImpl::start() {
     return row ? std::string{q.text_at(0)} : std::string{};
   }));
   INDRA_TRY(writer_->barrier());
+  knock_->ring();  // whoever was killed between a commit and its knock owes one
   if (fresh) INDRA_TRY(disk_->sync_dir(dir_.path()));
   last_pin_ = last_thin_ = clock_->steady();
   pinned_mutations_ = writer_->mutations();

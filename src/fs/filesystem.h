@@ -33,8 +33,9 @@ class FileSystem : public Views {
     TimeNs persist_after = 4 * kSecond;   ///< dirty bytes are private rows at the latest after this long
     TimeNs pin_every = 5 * kSecond;       ///< automatic pins, when something changed
     bool automatic_pins = true;
-    const Clock* clock = nullptr;  ///< null: the machine's
-    Disk* disk = nullptr;          ///< null: the machine's
+    TimeNs keep_changes = 90 * 24 * 3600 * kSecond;  ///< how long the change feed can be resumed
+    const Clock* clock = nullptr;                    ///< null: the machine's
+    Disk* disk = nullptr;                            ///< null: the machine's
     ContentStore::Options content;
     Tree::Options tree;
     FaultPoints faults;

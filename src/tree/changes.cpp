@@ -1,4 +1,5 @@
 // The audit log and feed: one row for each mutation, and who made it.
+#include "tree/internal/change_rows.h"
 #include "tree/internal/tree_impl.h"
 
 namespace indra {
@@ -13,40 +14,6 @@ bool same(const Who& a, const Who& b) {
 
 std::string actor_key(const Who& w) {
   return std::to_string(w.uid) + ' ' + std::to_string(w.pid) + ' ' + w.front_end + '\0' + w.program;
-}
-
-const char* op_name(int op) {
-  switch (static_cast<Op>(op)) {
-    case Op::create:
-      return "create";
-    case Op::mkdir:
-      return "mkdir";
-    case Op::symlink:
-      return "symlink";
-    case Op::link:
-      return "link";
-    case Op::unlink:
-      return "unlink";
-    case Op::rmdir:
-      return "rmdir";
-    case Op::rename:
-      return "rename";
-    case Op::write:
-      return "write";
-    case Op::attributes:
-      return "attributes";
-    case Op::xattr:
-      return "xattr";
-    case Op::exchange:
-      return "exchange";
-    case Op::branch:
-      return "branch";
-    case Op::snapshot:
-      return "snapshot";
-    case Op::epoch:
-      return "epoch";
-  }
-  return "?";
 }
 
 }  // namespace
@@ -112,39 +79,78 @@ Result<void> TreeImpl::record(Tx& tx, const Who& who, const BranchState& own, Se
   return q.run();
 }
 
+const char* op_name(int op) {
+  static constexpr const char* kNames[] = {"?",      "create",   "mkdir",  "symlink",  "link",
+                                           "unlink", "rmdir",    "rename", "write",    "attributes",
+                                           "xattr",  "exchange", "branch", "snapshot", "epoch"};
+  return op > 0 && op < static_cast<int>(std::size(kNames)) ? kNames[op] : kNames[0];
+}
+
+Tree::ChangeRow read_change(const Statement& q) {
+  Tree::ChangeRow c;
+  c.seq = q.id_at<Seq>(0);
+  c.branch = q.id_at<BranchId>(1);
+  const auto op = static_cast<Op>(q.int64_at(2));
+  c.op = op_name(static_cast<int>(op));
+  c.node = q.id_at<NodeId>(3);
+  c.line = q.is_null(12) ? c.node : q.id_at<NodeId>(12);
+  c.parent = q.id_at<NodeId>(4);
+  c.name = q.text_at(5);
+  c.time = q.int64_at(6) * 1'000'000;
+  c.who = {static_cast<std::uint32_t>(q.int64_at(8)), static_cast<std::int32_t>(q.int64_at(9)),
+           std::string{q.text_at(10)}, std::string{q.text_at(11)}};
+  const ByteView extra = q.blob_at(7);
+  if (op == Op::write && extra.size() >= 8) c.blob = BlobId{load_le<std::int64_t>(extra.data())};
+  if ((op == Op::rename || op == Op::exchange) && extra.size() >= 16) {
+    c.from_parent = NodeId{load_le<std::int64_t>(extra.data())};
+    c.other = NodeId{load_le<std::int64_t>(extra.data() + 8)};
+    c.from_name = as_text(extra.subspan(16));
+  }
+  return c;
+}
+
 Result<std::vector<Tree::ChangeRow>> TreeImpl::changes(Tx& tx, Seq after, int limit) {
   std::vector<ChangeRow> all;
-  auto q = Statement{
-      tx,
-      "SELECT c.seq, c.branch, c.op, c.node, c.parent, c.name, c.time, c.extra, a.uid, a.pid, a.program, "
-      "a.front_end,"
-      " (SELECT line FROM nodes n WHERE n.node = c.node AND n.branch = c.branch)"
-      " FROM changes c LEFT JOIN actors a ON a.id = c.actor WHERE c.seq > ?1 ORDER BY c.seq LIMIT ?2"};
+  auto q = Statement{tx, INDRA_CHANGES_AFTER};
   q.bind(1, after).bind(2, std::int64_t{limit});
   for (;;) {
     INDRA_LET(const bool row, q.step());
     if (!row) return all;
-    ChangeRow c;
-    c.seq = q.id_at<Seq>(0);
-    c.branch = q.id_at<BranchId>(1);
-    const int op = static_cast<int>(q.int64_at(2));
-    c.op = op_name(op);
-    c.node = q.id_at<NodeId>(3);
-    c.line = q.is_null(12) ? c.node : q.id_at<NodeId>(12);
-    c.parent = q.id_at<NodeId>(4);
-    c.name = q.text_at(5);
-    c.time = q.int64_at(6) * 1'000'000;
-    c.who = {static_cast<std::uint32_t>(q.int64_at(8)), static_cast<std::int32_t>(q.int64_at(9)),
-             std::string{q.text_at(10)}, std::string{q.text_at(11)}};
-    if (const ByteView extra = q.blob_at(7); extra.size() >= 8) {
-      const auto number = load_le<std::int64_t>(extra.data());
-      if (static_cast<Op>(op) == Op::write)
-        c.blob = BlobId{number};
-      else
-        c.from_parent = NodeId{number}, c.from_name = as_text(extra.subspan(8));
-    }
-    all.push_back(std::move(c));
+    all.push_back(read_change(q));
   }
+}
+
+Result<int> TreeImpl::forget_changes(Tx& tx, std::int64_t keep, TimeNs before, int limit) {
+  std::int64_t total = 0;
+  if (keep != INT64_MAX) {  // counting reads them all
+    auto q = Statement{tx, "SELECT COUNT(*) FROM changes"};
+    INDRA_TRY(q.step());
+    total = q.int64_at(0);
+  }
+  Seq upto;
+  int n = 0;
+  {
+    auto q = Statement{
+        tx, "SELECT seq, time FROM changes WHERE seq < (SELECT MAX(seq) FROM changes) ORDER BY seq LIMIT ?1"};
+    q.bind(1, std::int64_t{limit});
+    for (;;) {
+      INDRA_LET(const bool row, q.step());
+      if (!row) break;
+      const bool many = total - n > keep, old = q.int64_at(1) < before / 1'000'000;
+      if (!many && !old) break;
+      upto = q.id_at<Seq>(0);
+      ++n;
+    }
+  }
+  if (n == 0) return 0;
+  {
+    auto q = Statement{tx, "DELETE FROM changes WHERE seq <= ?1"};
+    INDRA_TRY(q.bind(1, upto).run());
+  }
+  auto q = Statement{tx, "INSERT OR REPLACE INTO properties(name, value) VALUES('changes_removed', ?1)"};
+  const std::string number = std::to_string(upto.raw());
+  INDRA_TRY(q.bind_text(1, number).run());
+  return n;
 }
 
 }  // namespace indra

@@ -68,9 +68,13 @@ Result<NodeRow> TreeImpl::set_content(Tx& tx, const Who& who, const Chain& chain
     }
     const Published* last = published_.find(me);
     if (last != nullptr && last->seq == old.seq && clock_.steady() - last->when < options_.replace_window) {
-      INDRA_TRY(put_node(tx, *own, old, row, old.seq));
-      auto q = Statement{tx, "UPDATE changes SET time = ?2, extra = ?3 WHERE seq = ?1"};
-      INDRA_TRY(q.bind(1, old.seq).bind(2, clock_.now() / 1'000'000).bind_blob(3, blob).run());
+      // Who read the old change must hear of the new content: so the change that replaces it is a later one.
+      INDRA_LET(const Seq s, next_seq(tx, *own));
+      INDRA_TRY(put_node(tx, *own, old, row, s));
+      auto q = Statement{tx, "DELETE FROM changes WHERE seq = ?1"};
+      INDRA_TRY(q.bind(1, old.seq).run());
+      INDRA_TRY(record(tx, who, *own, s, Op::write, id, row.parent, {}, blob));
+      published_.put(me, {s, last->when});
       return row;
     }
   }
@@ -98,7 +102,7 @@ Result<NodeRow> TreeImpl::set_content(Tx& tx, const Who& who, const Chain& chain
   }
   INDRA_TRY(put_node(tx, *own, old, row, row_seq, keep));
   if (publish) {
-    INDRA_TRY(record(tx, who, *own, s, Op::write, id, {}, {}, blob));
+    INDRA_TRY(record(tx, who, *own, s, Op::write, id, row.parent, {}, blob));
     published_.put(me, {row_seq == s ? s : Seq{}, clock_.steady()});
   }
   return row;

@@ -77,7 +77,7 @@ Result<NodeRow> TreeImpl::create(Tx& tx, const Who& who, const Chain& chain, Nod
   const bool is_dir = S_ISDIR(row.mode);
   row.node = row.line = NodeId{id};
   row.nlink = is_dir ? 2 : 1;
-  if (is_dir) row.parent = parent;
+  row.parent = parent;
   if (S_ISREG(row.mode)) {
     INDRA_LET(const NodeId before, left_line(tx, chain, *own, key, s, true));
     if (before) row.line = before;
@@ -117,6 +117,7 @@ Result<NodeRow> TreeImpl::link(Tx& tx, const Who& who, const Chain& chain, NodeI
   INDRA_LET(const Seq s, next_seq(tx, *own));
   NodeRow row = old_row;
   ++row.nlink;
+  if (!row.parent) row.parent = parent;
   row.ctime = now;
   INDRA_TRY(put_edge(tx, *own, key, old, id, row.mode & S_IFMT, s));
   INDRA_TRY(put_node(tx, *own, old_row, row, s));
@@ -125,8 +126,9 @@ Result<NodeRow> TreeImpl::link(Tx& tx, const Who& who, const Chain& chain, NodeI
   return row;
 }
 
-Result<void> TreeImpl::drop_name(Tx& tx, BranchState& own, NodeRow& row, TimeNs now, Seq s) {
+Result<void> TreeImpl::drop_name(Tx& tx, BranchState& own, NodeRow& row, NodeId parent, TimeNs now, Seq s) {
   const NodeRow old = row;
+  if (!S_ISDIR(row.mode) && row.parent == parent) row.parent = {};  // where another name is, nobody says
   row.nlink = S_ISDIR(row.mode) || row.nlink == 0 ? 0 : row.nlink - 1;
   row.ctime = now;
   return put_node(tx, own, old, row, s);
@@ -152,7 +154,7 @@ Result<NodeRow> TreeImpl::remove(Tx& tx, const Who& who, const Chain& chain, Nod
   const TimeNs now = clock_.now();
   INDRA_LET(const Seq s, next_seq(tx, *own));
   INDRA_TRY(erase_edge(tx, chain, *own, key, old, s));
-  INDRA_TRY(drop_name(tx, *own, row, now, s));
+  INDRA_TRY(drop_name(tx, *own, row, parent, now, s));
   INDRA_TRY(touch(tx, *own, dir, is_dir ? -1 : 0, now, s));
   if (S_ISREG(row.mode)) left_.put({own->info.id, parent, key.cookie}, {row.line, {}, clock_.steady()});
   INDRA_TRY(record(tx, who, *own, s, is_dir ? Op::rmdir : Op::unlink, row.node, parent, name));
@@ -181,7 +183,7 @@ Result<NodeRow> TreeImpl::set_attributes(Tx& tx, const Who& who, const Chain& ch
   row.ctime = clock_.now();
   INDRA_LET(const Seq s, next_seq(tx, *own));
   INDRA_TRY(put_node(tx, *own, old, row, s));
-  INDRA_TRY(record(tx, who, *own, s, Op::attributes, row.node, {}, {}));
+  INDRA_TRY(record(tx, who, *own, s, Op::attributes, row.node, row.parent, {}));
   return row;
 }
 
@@ -194,7 +196,7 @@ Result<void> TreeImpl::set_flags(Tx& tx, const Who& who, const Chain& chain, Nod
   row.ctime = clock_.now();
   INDRA_LET(const Seq s, next_seq(tx, *own));
   INDRA_TRY(put_node(tx, *own, old, row, s));
-  return record(tx, who, *own, s, Op::attributes, id, {}, {});
+  return record(tx, who, *own, s, Op::attributes, id, row.parent, {});
 }
 
 Result<void> TreeImpl::reap(Tx& tx, const Chain& chain, NodeId id) {

@@ -77,7 +77,7 @@ Result<Tree::Renamed> TreeImpl::rename(Tx& tx, const Who& who, const Chain& chai
   NodeRow moved = old_moved, other = old_other;
   const bool lines = taken && S_ISREG(moved.mode) && S_ISREG(other.mode);
   moved.ctime = now;
-  if (moved_dir) moved.parent = to_parent;
+  moved.parent = to_parent;
   if (lines) moved.line = old_other.line;
   if (!taken && S_ISREG(moved.mode)) {
     INDRA_LET(const NodeId before, left_line(tx, chain, *own, to_key, s, false));
@@ -95,11 +95,11 @@ Result<Tree::Renamed> TreeImpl::rename(Tx& tx, const Who& who, const Chain& chai
   INDRA_TRY(put_node(tx, *own, old_moved, moved, s));
   if (exchange) {
     other.ctime = now;
-    if (other_dir) other.parent = from_parent;
+    other.parent = from_parent;
     if (lines) other.line = old_moved.line;
     INDRA_TRY(put_node(tx, *own, old_other, other, s));
   } else if (taken) {
-    INDRA_TRY(drop_name(tx, *own, other, now, s));
+    INDRA_TRY(drop_name(tx, *own, other, to_parent, now, s));
   }
 
   // Directories
@@ -112,11 +112,12 @@ Result<Tree::Renamed> TreeImpl::rename(Tx& tx, const Who& who, const Chain& chai
     INDRA_TRY(touch(tx, *own, to_dir, out - back - gone, now, s));
   }
 
-  char extra[8 + 255];
+  char extra[16 + 255];
   store_le(reinterpret_cast<std::byte*>(extra), from_parent.raw());
-  std::memcpy(extra + 8, from.data(), from.size());
+  store_le(reinterpret_cast<std::byte*>(extra) + 8, other.node.raw());
+  std::memcpy(extra + 16, from.data(), from.size());
   INDRA_TRY(record(tx, who, *own, s, exchange ? Op::exchange : Op::rename, moved.node, to_parent, to,
-                   as_view({extra, 8 + from.size()})));
+                   as_view({extra, 16 + from.size()})));
   if (!exchange && S_ISREG(moved.mode))
     left_.put({own->info.id, from_parent, from_key.cookie}, {old_moved.line, moved.node, clock_.steady()});
   done.moved = std::move(moved);

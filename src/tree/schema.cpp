@@ -11,7 +11,7 @@ CREATE TABLE counters(
   clean    INTEGER NOT NULL    -- 1: the vault was closed in order and `reserved` is the last number used
 ) WITHOUT ROWID;
 
--- What this vault is. 'vault_id' (32 random bytes, hex), 'created' (ns).
+-- What this vault is. 'vault_id' (32 random bytes, hex), 'created' (ns), 'changes_removed': changes up to this seq are no longer kept.
 CREATE TABLE properties(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
 -- Tenants. Everything of one is invisible in another.
@@ -67,7 +67,7 @@ CREATE TABLE nodes(
   atime_d INTEGER NOT NULL,    -- atime - mtime
   ctime_d INTEGER NOT NULL,    -- ctime - mtime
   btime_d INTEGER NOT NULL,    -- btime - mtime
-  parent  INTEGER,             -- directories: where they are
+  parent  INTEGER,             -- the directory it is in; of several names of a file that of one, NULL = nobody knows which
   line    INTEGER,             -- number of the line, mostly its first node's; NULL = this one's
   flags   INTEGER NOT NULL,    -- 1 no automatic versions, 2 may have xattrs
   rdev    INTEGER,             -- devices
@@ -135,11 +135,11 @@ CREATE TABLE changes(
   branch INTEGER NOT NULL,
   op     INTEGER NOT NULL,     -- see v_changes
   node   INTEGER,
-  parent INTEGER,              -- directory and name concerned, where there is one
-  name   BLOB,
+  parent INTEGER,              -- the directory concerned: of the name, or where the node was
+  name   BLOB,                 -- the name concerned, where there is one; xattr: the attribute's
   time   INTEGER NOT NULL,     -- ms since 1970
   actor  INTEGER NOT NULL,
-  extra  BLOB                  -- rename: old parent (8 bytes, little-endian) and old name; write: blob id
+  extra  BLOB                  -- rename, exchange: old parent, the other node (8 bytes each, little-endian; 0 = none), old name; write: blob id
 );
 
 CREATE VIEW v_changes AS SELECT seq, b.name AS branch,

@@ -71,8 +71,8 @@ struct NodeRow {
   BlobId blob;                          ///< regular files; 0 = empty
   std::uint64_t rdev = 0;
   TimeNs mtime = 0, atime = 0, ctime = 0, btime = 0;
-  NodeId parent;            ///< directories: the directory they are in (0 for a root)
-  NodeId line;              ///< number of its line: its first node, or a number of its own; itself for most
+  NodeId parent;  ///< the directory it is in (0 for a root); with several names, of one of them or 0
+  NodeId line;    ///< number of its line: its first node, or a number of its own; itself for most
   std::uint32_t flags = 0;  ///< NodeFlag
   std::string target;       ///< symlinks
 };
@@ -243,11 +243,16 @@ class Tree {
     std::string name;
     TimeNs time = 0;
     Who who;
-    NodeId from_parent;
+    NodeId from_parent;  ///< rename, exchange
     std::string from_name;
-    BlobId blob;
-  };  ///< rename, exchange; write
+    NodeId other;  ///< the node that lost the name, or took the old one
+    BlobId blob;   ///< write
+  };
   [[nodiscard]] virtual Result<std::vector<ChangeRow>> changes(Tx&, Seq after, int limit) = 0;
+  /// Removes the oldest changes: all but the newest `keep` and all older than `before`, at most `limit` of
+  /// them; never the newest one. `keep` INT64_MAX: however many there are. What is removed is noted (E3).
+  /// Returns how many.
+  [[nodiscard]] virtual Result<int> forget_changes(Tx&, std::int64_t keep, TimeNs before, int limit) = 0;
   /// DocId: what a line is called outside (32 bytes).
   [[nodiscard]] virtual Bytes doc_id(NodeId line) const = 0;
 };

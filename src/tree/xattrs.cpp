@@ -40,7 +40,7 @@ Result<void> TreeImpl::set_xattr(Tx& tx, const Who& who, const Chain& chain, Nod
     INDRA_TRY(erase_xattr(tx, chain, *own, {id, name}, old, s));
   }
   INDRA_TRY(put_node(tx, *own, old_row, row, s));
-  return record(tx, who, *own, s, Op::xattr, id, {}, name);
+  return record(tx, who, *own, s, Op::xattr, id, row.parent, name);
 }
 
 }  // namespace indra

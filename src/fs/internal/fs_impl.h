@@ -14,6 +14,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "events/knock.h"
 #include "fs/filesystem.h"
 #include "fs/internal/session.h"
 #include "fs/internal/vault_dir.h"
@@ -138,6 +139,7 @@ class FileSystemImpl final : public FileSystem {
   SpaceGuard space_;
   Callers callers_;
   std::string player_, vault_id_;
+  std::unique_ptr<Knock> knock_;
   std::unique_ptr<Writer> writer_;
   std::unique_ptr<ContentStore> store_;
   std::unique_ptr<Tree> tree_;

@@ -94,6 +94,7 @@ class TreeImpl final : public Tree {
   Result<void> reap(Tx&, const Chain&, NodeId) override;
   Result<Stats> stats(Tx&, const Chain&) override;
   Result<std::vector<ChangeRow>> changes(Tx&, Seq after, int limit) override;
+  Result<int> forget_changes(Tx&, std::int64_t keep, TimeNs before, int limit) override;
   Bytes doc_id(NodeId line) const override { return names_->doc_id(line); }
 
  private:
@@ -148,7 +149,8 @@ class TreeImpl final : public Tree {
   /// The line that left this place within the window, or none. A file that was moved away from here with it
   /// gets one of its own, if it may: `take` says so; else its line is not to be had.
   Result<NodeId> left_line(Tx&, const Chain&, BranchState& own, const rows::Edges::Key&, Seq, bool take);
-  Result<void> drop_name(Tx&, BranchState& own, NodeRow& row, TimeNs now, Seq);  ///< one name fewer
+  Result<void> drop_name(Tx&, BranchState& own, NodeRow& row, NodeId parent, TimeNs now,
+                         Seq);  ///< one name fewer
   Result<void> touch(Tx&, BranchState& own, NodeRow& dir, int subdirectories, TimeNs now, Seq);
   /// Takes nodes below `limit` apart after a name was checked: the two removals have the rest in common.
   Result<NodeRow> remove(Tx&, const Who&, const Chain&, NodeId parent, std::string_view name, bool dir);
