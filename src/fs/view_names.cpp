@@ -110,7 +110,8 @@ Result<Attr> ViewImpl::getattr(NodeId node) {
 }
 
 Result<void> ViewImpl::kill_suid_sgid(const Caller& c, NodeId node) {
-  return fs_.writer().mutate([&](Tx& tx) -> Result<void> {
+  bool changed = false;
+  INDRA_TRY(fs_.writer().mutate([&](Tx& tx) -> Result<void> {
     INDRA_LET(NodeRow row, fs_.tree().node(tx, chain_, node));
     std::uint32_t mode = row.mode & ~static_cast<std::uint32_t>(S_ISUID);
     if ((mode & S_IXGRP) != 0) mode &= ~static_cast<std::uint32_t>(S_ISGID);
@@ -119,11 +120,15 @@ Result<void> ViewImpl::kill_suid_sgid(const Caller& c, NodeId node) {
       if (caps)
         INDRA_TRY(fs_.tree().set_xattr(tx, who(c), chain_, node, "security.capability", std::nullopt, 0));
     }
-    if (mode == row.mode) return {};
+    changed = mode != row.mode;
+    if (!changed) return {};
     row.mode = mode;
     INDRA_LET(const NodeRow after, fs_.tree().set_attributes(tx, who(c), chain_, row));
     return {};
-  });
+  }));
+  // Our own front end too: the kernel that asked for it does not forget the mode that it has cached.
+  if (changed) fs_.notify(branch(), nullptr, Change::attributes, node);
+  return {};
 }
 
 Result<Attr> ViewImpl::setattr(const Caller& c, NodeId node, const SetAttr& set) {
