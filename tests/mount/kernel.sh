@@ -4,7 +4,7 @@
 [[ -r /dev/fuse && -w /dev/fuse ]] || exit 77
 expect 0 $i init
 mkdir m
-expect 0 $i mount --layout plain m
+if ((EUID)); then expect 0 $i mount --layout plain m; else expect 0 $i mount --layout plain --allow-other m; fi
 
 # Set-user-id ends when somebody writes who may not keep it. The kernel leaves that to us, and remembers the old mode.
 plain=()
@@ -26,4 +26,15 @@ for how in '' oflag=direct; do
   "${plain[@]}" dd if=/dev/zero of=m/f bs=4096 count=1 conv=notrunc status=none $how
   mode 2644 "$how"
 done
+if ((EUID == 0)); then  # a stranger's write ends both, whether or not the group may execute; so does all that changes bytes
+  stranger=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+  for change in "dd if=/dev/zero of=m/f bs=100 count=1 conv=notrunc status=none" "fallocate -l 9000 m/f" "fallocate -n -l 99000 m/f" \
+    "fallocate -p -l 4096 m/f" "fallocate -z -l 4096 m/f" "truncate -s 10 m/f"; do
+    echo text >m/f
+    chmod 6666 m/f
+    same "$(stat -c %a m/f)" 6666
+    "${stranger[@]}" $change
+    mode 666 "$change"
+  done
+fi
 expect 0 $i unmount m
