@@ -1,7 +1,9 @@
 #include "base/log.h"
 
+#include <fcntl.h>
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
+#include <unistd.h>
 
 namespace indra::log {
 
@@ -13,6 +15,11 @@ bool set_level(std::string_view name) {
 }
 
 bool to_file(const std::string& path) {
+  if (const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+      fd >= 0)
+    ::close(fd);
+  else
+    return false;
   try {
     auto sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(path);
     auto logger = std::make_shared<spdlog::logger>("indrafs", sink);

@@ -1,4 +1,4 @@
-// queue: jobs for workers, at least once.
+// queue: jobs for workers, at least once; rules that make them of changes.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 
 #include "cli/coord.h"
 #include "cli/terminal.h"
+#include "events/feed.h"
 
 namespace indra::cli {
 namespace {
@@ -16,7 +17,8 @@ struct QueueArgs {
   std::int64_t job = 0, count = 1, limit = 0;
   std::optional<double> wait, visibility, delay, backoff, backoff_max, expires;
   std::optional<std::int64_t> max_attempts, priority;
-  std::vector<std::string> command;
+  std::vector<std::string> command, kinds;
+  std::string place, bucket = "main";
   bool once = false;
   JobOptionArgs job_options;
 };
@@ -126,6 +128,29 @@ Result<int> one(Context& ctx, const char* function, const Coord::Arguments& argu
   return 0;
 }
 
+Result<int> add_rule(Context& ctx, const QueueArgs& a) {
+  Json options = {{"bucket", a.bucket}};
+  std::string vault = ctx.vault();
+  if (!a.place.empty()) {
+    const Place p = ctx.place(a.place);
+    if (p.vault != vault) throw Usage{a.place + " lies in another vault; name it with --vault"};
+    options["branch"] = p.branch;
+    options["path"] = p.path;
+  }
+  std::string kinds;
+  for (const auto& k : a.kinds) kinds += (kinds.empty() ? "" : ",") + k;
+  options["kinds"] = kinds;
+  // From the changes that are to come: the newest one is asked for, and unknown kinds are refused.
+  ChangeFilter filter;
+  filter.bucket = a.bucket;
+  filter.kinds = a.kinds;
+  INDRA_LET(const auto c, open_coord(ctx));
+  INDRA_LET(const auto feed, Feed::open(vault, filter, std::nullopt));
+  options["since"] = feed->position().raw();
+  INDRA_TRY(c->call("indra_rule", {a.error, a.name, options.dump()}));
+  return 0;
+}
+
 CLI::App* with_job(CLI::App* verb, const Args& a) {
   verb->add_option("JOB", a->job, "its number")->required()->check(CLI::PositiveNumber);
   return verb;
@@ -133,6 +158,43 @@ CLI::App* with_job(CLI::App* verb, const Args& a) {
 CLI::App* with_worker(CLI::App* verb, const Args& a) {
   verb->add_option("--worker", a->worker, "who claimed it")->required();
   return verb;
+}
+
+void add_rules(CLI::App* group, Context& ctx) {
+  CLI::App* rules = group->add_subcommand("rule", "Rules: a job for each change of the vault that fits");
+  rules->require_subcommand(1);
+  auto a = std::make_shared<QueueArgs>();
+  CLI::App* add = add_verb(*rules, ctx, "add", "From now on, a job for each change: exactly once",
+                           "  indrafs queue rule add thumbnails images :/photos --kind write",
+                           [&ctx, a] { return add_rule(ctx, *a); });
+  add->add_option("RULE", a->error, "its name")->required();
+  add->add_option("QUEUE", a->name, "where the jobs go")->required();
+  add->add_option("PLACE", a->place, "only changes here and below");
+  add->add_option("--kind", a->kinds, "only changes of this kind: create, write, ...")
+      ->allow_extra_args(false);
+  add->add_option("--bucket", a->bucket, "of which bucket (default: main)");
+  CLI::App* list =
+      add_verb(*rules, ctx, "list", "List the rules", "  indrafs queue rule list", [&ctx]() -> Result<int> {
+        INDRA_LET(const auto c, open_coord(ctx));
+        INDRA_LET(
+            const Json all,
+            objects(*c,
+                    "SELECT name, queue, bucket, branch, path, kinds, made FROM indra_rules ORDER BY name",
+                    {"name", "queue", "bucket", "branch", "path", "kinds", "made"}));
+        if (ctx.json)
+          fmt::print("{}\n", all.dump(2));
+        else
+          for (const Json& r : all)
+            fmt::print("{:<24} -> {:<16} {}:{} {} ({} jobs so far)\n", shown_name(text_field(r, "name")),
+                       shown_name(text_field(r, "queue")), text_field(r, "branch"), text_field(r, "path"),
+                       text_field(r, "kinds"), int_field(r, "made"));
+        return 0;
+      });
+  add_json(list, ctx);
+  CLI::App* remove =
+      add_verb(*rules, ctx, "remove", "No more jobs by this rule", "  indrafs queue rule remove thumbnails",
+               [&ctx, a] { return one(ctx, "indra_rule_delete", {a->name}, false); });
+  remove->add_option("RULE", a->name, "its name")->required();
 }
 
 }  // namespace
@@ -306,6 +368,7 @@ void add_queue(CLI::App& app, Context& ctx) {
   with_job(verb("revive", "Put a dead letter back into its queue", "  indrafs queue revive 7",
                 [&ctx, a] { return one(ctx, "indra_dead_retry", {a->job}, false); }),
            a);
+  add_rules(group, ctx);
 }
 
 }  // namespace indra::cli

@@ -182,7 +182,10 @@ Result<void> queue_delete(Call& c) {
   INDRA_LET(const std::string queue, c.name(0, "queue"));
   INDRA_TRY(known_queue(c.s, queue));
   {
-    Query q{c.s, "SELECT 'schedule ' || name FROM indra_schedules WHERE queue = ?1 LIMIT 1"};
+    Query q{c.s,
+            "SELECT 'schedule ' || name FROM indra_schedules WHERE queue = ?1 UNION ALL SELECT 'rule ' || "
+            "name FROM "
+            "indra_rules WHERE queue = ?1 LIMIT 1"};
     INDRA_LET(const bool used, q.bind(queue).step());
     if (used) return fail(EPERM, q.text(0) + " puts jobs into queue '" + queue + "'; remove it first");
   }

@@ -1,4 +1,4 @@
-// Schedules: what puts jobs into queues by the clock (E28).
+// Schedules and rules: what puts jobs into queues by itself (E28, E30).
 #include <algorithm>
 #include <cerrno>
 
@@ -141,6 +141,53 @@ Result<void> cron_next(Call& c) {
   return {};
 }
 
+Result<void> rule(Call& c) {
+  INDRA_LET(const std::string name, c.name(0, "rule"));
+  INDRA_LET(const std::string queue, c.name(1, "queue"));
+  INDRA_LET(const Json j, c.options(2, {"bucket", "branch", "path", "kinds", "since"}));
+  INDRA_TRY(known_queue(c.s, queue));
+  std::optional<std::string> branch, path;
+  std::string bucket = "main", kinds;
+  for (const char* key : {"bucket", "branch", "path", "kinds"})
+    if (j.contains(key) && !j[key].is_null() && !j[key].is_string())
+      return fail(EINVAL, std::string{key} + " must be text");
+  if (j.contains("bucket") && j["bucket"].is_string()) bucket = j["bucket"];
+  if (j.contains("branch") && j["branch"].is_string()) branch = j["branch"].get<std::string>();
+  if (j.contains("path") && j["path"].is_string()) path = j["path"].get<std::string>();
+  if (j.contains("kinds") && j["kinds"].is_string()) kinds = j["kinds"];
+  if (path && !path->starts_with('/')) return fail(EINVAL, "path must begin with '/'");
+  INDRA_LET(const auto since, integer_option(j, "since", 0, INT64_MAX));
+  if (!since)
+    return fail(
+        EINVAL,
+        "since is missing: the number of the newest change, SELECT MAX(seq) FROM changes in vault.db");
+  // The first rule: there was no relay that kept the position.
+  INDRA_TRY(Query{c.s,
+                  "UPDATE indra_meta SET value = MAX(value, ?1) WHERE name = 'relayed' AND NOT EXISTS(SELECT "
+                  "1 FROM indra_rules)"}
+                .bind(*since)
+                .run());
+  INDRA_TRY(Query{
+      c.s,
+      "INSERT INTO indra_rules(name, queue, bucket, branch, path, kinds, since) VALUES(?1, ?2, ?3, ?4, ?5, "
+      "?6, ?7) ON CONFLICT DO UPDATE SET queue = ?2, bucket = ?3, branch = ?4, path = ?5, kinds = ?6, since "
+      "= "
+      "MAX(since, ?7)"}
+                .bind(name, queue, bucket, branch, path, kinds, *since)
+                .run());
+  c.s.wakes = true;
+  c.answer(std::int64_t{1});
+  return {};
+}
+
+Result<void> rule_delete(Call& c) {
+  INDRA_LET(const std::string name, c.name(0, "rule"));
+  INDRA_TRY(Query{c.s, "DELETE FROM indra_rules WHERE name = ?1"}.bind(name).run());
+  if (sqlite3_changes(c.s.db) == 0) return fail(ENOENT, "there is no rule '" + name + "'");
+  c.answer(std::int64_t{1});
+  return {};
+}
+
 }  // namespace
 
 const std::vector<Function> kScheduleFunctions = {
@@ -151,6 +198,8 @@ const std::vector<Function> kScheduleFunctions = {
     {"indra_schedule_tick", 0, 0, true, tick, ""},
     {"indra_schedule_next", 0, 0, false, next, ""},
     {"indra_cron_next", 1, 2, false, cron_next, "when, from"},
+    {"indra_rule", 3, 3, true, rule, "rule, queue, options"},
+    {"indra_rule_delete", 1, 1, true, rule_delete, "rule"},
 };
 
 }  // namespace indra::coord

@@ -7,7 +7,7 @@ const char* const kSchema = R"sql(
 -- Tables and functions named indra_* are ours; any other name is free for programs that work here.
 -- Times are milliseconds since 1970. Write through the functions: they knock, and keep the figures right.
 CREATE TABLE indra_meta(
-  name  TEXT PRIMARY KEY,      -- 'version' of this schema; 'fence': the last fencing token
+  name  TEXT PRIMARY KEY,      -- 'version' of this schema; 'fence': the last fencing token; 'relayed': changes up to this seq were put through the rules
   value INTEGER NOT NULL       -- see name
 ) WITHOUT ROWID;
 
@@ -140,7 +140,19 @@ CREATE TABLE indra_schedules(
 ) WITHOUT ROWID;
 CREATE INDEX indra_schedules_next ON indra_schedules(next_at) WHERE paused = 0;
 
-INSERT INTO indra_meta VALUES('version', 1), ('fence', 0);
+-- Rules put a job into a queue for each change of the vault that fits (E30).
+CREATE TABLE indra_rules(
+  name    TEXT PRIMARY KEY,
+  queue   TEXT NOT NULL,         -- indra_queues
+  bucket  TEXT NOT NULL,         -- of the changes
+  branch  TEXT,                  -- NULL: any
+  path    TEXT,                  -- it and all below; NULL: any
+  kinds   TEXT NOT NULL,         -- 'create,write'; empty: all
+  since   INTEGER NOT NULL,      -- changes after this seq
+  made    INTEGER NOT NULL DEFAULT 0 -- jobs so far
+) WITHOUT ROWID;
+
+INSERT INTO indra_meta VALUES('version', 1), ('fence', 0), ('relayed', 0);
 )sql";
 
 }  // namespace indra::coord

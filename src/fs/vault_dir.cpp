@@ -21,9 +21,9 @@ constexpr long kNfs = 0x6969, kSmb2 = 0xFE534D42, kCifs = 0xFF534D42, kFuse = 0x
                kOverlay = 0x794C7630;
 
 /// Where SQLite's locks and shared memory, or our own promises, do not hold.
-Result<void> check_file_system(const std::string& dir) {
+Result<void> check_file_system(const std::string& where, const std::string& dir) {
   struct statfs s {};
-  if (::statfs(dir.c_str(), &s) != 0) return fail(errno, "vault " + dir);
+  if (::statfs(where.c_str(), &s) != 0) return fail(errno, "vault " + dir);
   switch (static_cast<long>(s.f_type)) {
     case kNfs:
     case kSmb2:
@@ -59,15 +59,23 @@ std::string pid_in(int fd) {
 Result<VaultDir> VaultDir::open(const std::string& dir, bool create) {
   std::string path = dir;
   while (path.size() > 1 && path.back() == '/') path.pop_back();
-  if (create && ::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
-    return fail(errno, "make the vault directory " + path);
+  if (create && ::access(path.c_str(), F_OK) != 0) {
+    const std::size_t slash = path.rfind('/');
+    const std::string parent = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+    INDRA_TRY(check_file_system(parent, path));  // before anything is made there
+    if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
+      return fail(errno, "make the vault directory " + path);
+  }
   std::array<char, PATH_MAX> real{};
-  if (::realpath(path.c_str(), real.data()) == nullptr) return fail(errno, "vault " + path);
+  if (::realpath(path.c_str(), real.data()) == nullptr)
+    return errno == ENOENT
+               ? fail(ENOENT, path + " does not exist; make a vault there with: indrafs init " + path)
+               : fail(errno, "vault " + path);
   path = real.data();
   struct stat st {};
   if (::stat(path.c_str(), &st) != 0) return fail(errno, "vault " + path);
   if (!S_ISDIR(st.st_mode)) return fail(ENOTDIR, "vault " + path);
-  INDRA_TRY(check_file_system(path));
+  INDRA_TRY(check_file_system(path, path));
   if (::access(path.c_str(), R_OK | W_OK | X_OK) != 0)
     return fail(errno, "vault " + path + " (its owner must be able to read and write it)");
   const std::string lock_path = path + "/lock";
