@@ -154,6 +154,8 @@ class Adapter {
 
   [[nodiscard]] const Layout& layout() const noexcept { return *layout_; }
   [[nodiscard]] const Notifier& notifier() const noexcept { return notifier_; }
+  /// See Notifier::after.
+  void in_step(std::function<void()> then) { notifier_.after(std::move(then)); }
   [[nodiscard]] bool caught_up(std::chrono::milliseconds limit) { return notifier_.caught_up(limit); }
   [[nodiscard]] std::size_t known() const noexcept { return known_.size(); }
 

@@ -643,8 +643,8 @@ void Dispatcher::locks(Request& r) {
   }
   if (r.head.opcode == FUSE_SETLK) {
     if (const int e = adapter_.lock(q)) return error(r, e);
-    (void)ok(r);
-    return;
+    r.answered = true;
+    return granted(r.head.unique);
   }
   const MutexLock lock{interrupts_mutex_};
   if (const auto it = std::find(interrupts_.begin(), interrupts_.end(), r.head.unique);
@@ -653,8 +653,15 @@ void Dispatcher::locks(Request& r) {
     return error(r, EINTR);
   }
   r.answered = true;  // now or when its turn comes
-  adapter_.lock_or_wait(q, r.head.unique,
-                        [this, unique = r.head.unique](int e) { (void)connection_.reply(unique, e); });
+  adapter_.lock_or_wait(q, r.head.unique, [this, unique = r.head.unique](int e) {
+    if (e == 0) return granted(unique);
+    (void)connection_.reply(unique, e);
+  });
+}
+
+// Who gets a lock sees what the one before did under it: the kernel is told of that first.
+void Dispatcher::granted(std::uint64_t unique) {
+  adapter_.in_step([this, unique] { (void)connection_.reply(unique, 0); });
 }
 
 // Only locks wait for more than a disk.

@@ -116,6 +116,29 @@ TEST_F(MountLocks, M15_flock_belongs_to_the_open_file_and_ends_with_it) {
   EXPECT_TRUE(soon([&] { return ::flock(b_, LOCK_EX | LOCK_NB) == 0; }));  // RELEASE comes after close(2)
 }
 
+TEST_F(MountLocks, M15_who_gets_the_lock_sees_what_was_done_under_it) {
+  views_.shared = true;
+  const auto count = [](int fd, std::atomic<int>& stale, std::atomic<int>& last) {
+    for (int i = 0; i < 400; ++i) {
+      if (posix(fd, F_OFD_SETLKW, F_WRLCK, 0, 1) != 0) std::abort();
+      int n = 0;
+      if (::pread(fd, &n, sizeof n, 64) != sizeof n || n != last.load()) ++stale;
+      n = last.load() + 1;
+      if (::pwrite(fd, &n, sizeof n, 64) != sizeof n) std::abort();
+      last = n;
+      if (posix(fd, F_OFD_SETLK, F_UNLCK, 0, 1) != 0) std::abort();
+    }
+  };
+  std::atomic<int> stale{0}, last{0};
+  const int zero = 0;
+  ASSERT_EQ(::pwrite(a_, &zero, sizeof zero, 64), static_cast<ssize_t>(sizeof zero));
+  std::thread other{[&] { count(b_, stale, last); }};
+  count(a_, stale, last);
+  other.join();
+  EXPECT_EQ(last, 800);
+  EXPECT_EQ(stale, 0);
+}
+
 TEST_F(MountLocks, M15_a_mount_that_ends_gives_its_locks_back) {
   ASSERT_EQ(posix(b_, F_SETLK, F_WRLCK, 0, 0), 0);
   ASSERT_EQ(posix(a_, F_SETLK, F_WRLCK, 0, 0), EAGAIN);

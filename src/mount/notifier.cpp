@@ -1,6 +1,8 @@
 #include "mount/internal/notifier.h"
 
 #include <cerrno>
+#include <utility>
+#include <vector>
 
 #include "base/log.h"
 
@@ -29,6 +31,18 @@ bool Notifier::caught_up(std::chrono::milliseconds limit) INDRA_NO_ANALYSIS {
   std::unique_lock lock{mutex_};
   const std::uint64_t upto = pushed_;
   return told_.wait_for(lock, limit, [&] { return stopping_ || done_ >= upto; });
+}
+
+void Notifier::after(std::function<void()> then) {
+  {
+    const MutexLock lock{mutex_};
+    if (stopping_) return;
+    if (done_ < pushed_) {
+      owed_.emplace_back(pushed_, std::move(then));
+      return;
+    }
+  }
+  then();
 }
 
 void Notifier::push(Item item) {
@@ -78,11 +92,15 @@ void Notifier::run() INDRA_NO_ANALYSIS {
     } else {
       tell(item);
     }
+    std::vector<std::function<void()>> now;
     {
       const MutexLock lock{mutex_};
       done_ = covers;
+      for (; !owed_.empty() && owed_.front().first <= done_; owed_.pop_front())
+        now.push_back(std::move(owed_.front().second));
     }
     told_.notify_all();
+    for (const auto& then : now) then();
   }
 }
 

@@ -46,6 +46,7 @@ class Dispatcher {
   void xattr(Request&);
   void data(Request&);
   void locks(Request&);
+  void granted(std::uint64_t unique);
   void interrupt(Request&) INDRA_EXCLUDES(interrupts_mutex_);
 
   int ok(Request&, std::span<const iovec> body = {});

@@ -9,6 +9,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -57,6 +58,9 @@ class Notifier {
     return overflows_.load(std::memory_order_relaxed);
   }
   [[nodiscard]] std::size_t waiting() const INDRA_EXCLUDES(mutex_);
+  /// Runs `then` once the kernel knows what was pushed before the call: at once in this thread, or later in
+  /// the notifier's. It sends an answer and does nothing else. Forgotten when the mount ends first.
+  void after(std::function<void()> then) INDRA_EXCLUDES(mutex_);
   /// Returns once the kernel knows what was pushed before the call; false when that takes longer than
   /// `limit`.
   [[nodiscard]] bool caught_up(std::chrono::milliseconds limit) INDRA_EXCLUDES(mutex_);
@@ -79,6 +83,8 @@ class Notifier {
   mutable Mutex mutex_;
   std::condition_variable_any wake_, told_;
   std::deque<Item> items_ INDRA_GUARDED_BY(mutex_);
+  std::deque<std::pair<std::uint64_t, std::function<void()>>> owed_
+      INDRA_GUARDED_BY(mutex_);                        // after how many
   std::uint64_t pushed_ INDRA_GUARDED_BY(mutex_) = 0;  // items, ever
   std::uint64_t done_ INDRA_GUARDED_BY(mutex_) = 0;    // of them the kernel was told
   bool everything_ INDRA_GUARDED_BY(mutex_) = false;
