@@ -240,12 +240,17 @@ Result<void> ContentImpl::write_chunk(std::uint64_t index, std::uint32_t lo, Byt
   const std::size_t before = b.size();
   std::size_t want = hi;
   for (const Fill& f : fills) want = std::max(want, (f.block + 1) * kBlockSize);
-  if (b.size() < want) {
-    if (b.capacity() < want && !b.empty()) b.reserve(std::min(kChunkSize, std::max(want, 2 * b.capacity())));
-    b.resize(want);
+  if (b.empty() && lo == 0 && fills.empty()) {
+    b.assign(bytes.begin(), bytes.end());  // no zeros first
+  } else {
+    if (b.size() < want) {
+      if (b.capacity() < want && !b.empty())
+        b.reserve(std::min(kChunkSize, std::max(want, 2 * b.capacity())));
+      b.resize(want);
+    }
+    for (const Fill& f : fills) std::memcpy(b.data() + f.block * kBlockSize, f.bytes.data(), kBlockSize);
+    std::memcpy(b.data() + lo, bytes.data(), bytes.size());
   }
-  for (const Fill& f : fills) std::memcpy(b.data() + f.block * kBlockSize, f.bytes.data(), kBlockSize);
-  std::memcpy(b.data() + lo, bytes.data(), bytes.size());
   charge(static_cast<std::int64_t>(b.size()) - static_cast<std::int64_t>(before));
   const std::uint16_t touched = blocks_of(lo, hi);
   slot->over |= touched;
