@@ -240,12 +240,17 @@ Result<void> ContentImpl::write_chunk(std::uint64_t index, std::uint32_t lo, Byt
   const std::size_t before = b.size();
   std::size_t want = hi;
   for (const Fill& f : fills) want = std::max(want, (f.block + 1) * kBlockSize);
-  if (b.size() < want) {
-    if (b.capacity() < want && !b.empty()) b.reserve(std::min(kChunkSize, std::max(want, 2 * b.capacity())));
-    b.resize(want);
+  if (b.empty() && lo == 0 && fills.empty()) {
+    b.assign(bytes.begin(), bytes.end());  // no zeros first
+  } else {
+    if (b.size() < want) {
+      if (b.capacity() < want && !b.empty())
+        b.reserve(std::min(kChunkSize, std::max(want, 2 * b.capacity())));
+      b.resize(want);
+    }
+    for (const Fill& f : fills) std::memcpy(b.data() + f.block * kBlockSize, f.bytes.data(), kBlockSize);
+    std::memcpy(b.data() + lo, bytes.data(), bytes.size());
   }
-  for (const Fill& f : fills) std::memcpy(b.data() + f.block * kBlockSize, f.bytes.data(), kBlockSize);
-  std::memcpy(b.data() + lo, bytes.data(), bytes.size());
   charge(static_cast<std::int64_t>(b.size()) - static_cast<std::int64_t>(before));
   const std::uint16_t touched = blocks_of(lo, hi);
   slot->over |= touched;
@@ -303,7 +308,7 @@ void ContentImpl::wait_for_workers() {
   jobs_done_.wait(lock, [this] { return jobs_ == 0; });
 }
 
-Result<void> ContentImpl::spill(std::uint64_t index) {
+Result<void> ContentImpl::spill(std::uint64_t index, const std::optional<BlobHash>& known) {
   INDRA_TRY(take_up(index, true));
   const auto read = [&] {
     const ReadLock lock{lock_};
@@ -317,10 +322,11 @@ Result<void> ContentImpl::spill(std::uint64_t index) {
     bytes->resize(n);
   }
   const bool root = size_ <= kChunkSize;
-  auto e = n < kChunkSize && !lane_ ? store_.append(store_.small_lane(), store_.small_mutex(), index, root,
-                                                    ByteView{*bytes}.first(n))
-                                    : store_.append(lane_ ? *lane_ : *(lane_ = store_.bytes().lane()),
-                                                    lane_mutex_, index, root, ByteView{*bytes}.first(n));
+  auto e = n < kChunkSize && !lane_
+               ? store_.append(store_.small_lane(), store_.small_mutex(), index, root,
+                               ByteView{*bytes}.first(n), known)
+               : store_.append(lane_ ? *lane_ : *(lane_ = store_.bytes().lane()), lane_mutex_, index, root,
+                               ByteView{*bytes}.first(n), known);
   if (!e) return fail(e.error());
   const WriteLock lock{lock_};
   charge(-static_cast<std::int64_t>(bytes->size()));

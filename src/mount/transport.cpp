@@ -81,6 +81,7 @@ Result<std::unique_ptr<Connection>> Connection::mount(const MountOptions& option
     INDRA_TRY(c->mount_directly(options));
   }
   INDRA_TRY(c->handshake(options));
+  read_further_ahead(c->mountpoint_);
   return c;
 }
 

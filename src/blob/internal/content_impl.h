@@ -73,7 +73,8 @@ class ContentImpl final : public Content {
   Result<Slot*> buffer_for(std::uint64_t index, bool discard_old);
   /// All of the chunk as it reads now becomes a buffer that hides everything below.
   Result<void> take_up(std::uint64_t index, bool whole);
-  Result<void> spill(std::uint64_t index);
+  /// The chunk goes to a segment. `known`: the file's hash, when this is its only chunk.
+  Result<void> spill(std::uint64_t index, const std::optional<BlobHash>& known = {});
   void hand_on(std::uint64_t index, Slot& slot);
   void wait_for_workers();
   Result<void> keep_bounds(std::uint64_t spare);
