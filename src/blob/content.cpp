@@ -240,12 +240,17 @@ Result<void> ContentImpl::write_chunk(std::uint64_t index, std::uint32_t lo, Byt
   const std::size_t before = b.size();
   std::size_t want = hi;
   for (const Fill& f : fills) want = std::max(want, (f.block + 1) * kBlockSize);
-  if (b.size() < want) {
-    if (b.capacity() < want && !b.empty()) b.reserve(std::min(kChunkSize, std::max(want, 2 * b.capacity())));
-    b.resize(want);
+  if (b.empty() && lo == 0 && fills.empty()) {
+    b.assign(bytes.begin(), bytes.end());  // no zeros first
+  } else {
+    if (b.size() < want) {
+      if (b.capacity() < want && !b.empty())
+        b.reserve(std::min(kChunkSize, std::max(want, 2 * b.capacity())));
+      b.resize(want);
+    }
+    for (const Fill& f : fills) std::memcpy(b.data() + f.block * kBlockSize, f.bytes.data(), kBlockSize);
+    std::memcpy(b.data() + lo, bytes.data(), bytes.size());
   }
-  for (const Fill& f : fills) std::memcpy(b.data() + f.block * kBlockSize, f.bytes.data(), kBlockSize);
-  std::memcpy(b.data() + lo, bytes.data(), bytes.size());
   charge(static_cast<std::int64_t>(b.size()) - static_cast<std::int64_t>(before));
   const std::uint16_t touched = blocks_of(lo, hi);
   slot->over |= touched;
@@ -499,57 +504,53 @@ Result<bool> ContentImpl::has_data(std::uint64_t index) const {
   return next == index;
 }
 
-// Where the bytes of a chunk begin and end, in blocks, beside holes: what a write of a part left zero belongs
-// to the hole.
-Result<std::pair<std::uint64_t, std::uint64_t>> ContentImpl::extent(std::uint64_t index, bool hole_before,
-                                                                    bool hole_behind) const {
-  const std::uint64_t begin = index * kChunkSize, end = begin + kChunkSize;
-  std::pair<std::uint64_t, std::uint64_t> found{begin, end};
-  if (!hole_before && !hole_behind) return found;
-  Bytes bytes(kChunkSize);
-  INDRA_LET(const std::size_t n, read(begin, bytes));
-  const auto zero = [&](std::size_t block) {
-    const auto from = bytes.begin() + static_cast<std::ptrdiff_t>(block * kBlockSize);
-    return std::all_of(from, from + kBlockSize, [](std::byte b) { return b == std::byte{0}; });
-  };
-  std::size_t first = 0, last = kBlocks;  // what lies behind the end of the file was not read: zeros
-  while (first < kBlocks && zero(first)) ++first;
-  if (first == kBlocks || n == 0) return found;  // written, and nothing but zeros: data as any
-  while (zero(last - 1)) --last;
-  if (hole_before) found.first = begin + first * kBlockSize;
-  if (hole_behind) found.second = begin + last * kBlockSize;
-  return found;
+// Which blocks of a chunk hold data. At the edge of a hole, and at the beginning, blocks of zeros belong to
+// the hole: they are what the write of another part left. Elsewhere, and where nothing but zeros was written,
+// all do.
+Result<std::bitset<kBlocks>> ContentImpl::data_blocks(std::uint64_t index, bool at_edge) const {
+  std::bitset<kBlocks> data;
+  if (at_edge) {
+    Bytes bytes(kChunkSize);  // what lies behind the end of the file is not read: zeros
+    INDRA_LET(const std::size_t n, read(index * kChunkSize, bytes));
+    for (std::size_t i = 0; i * kBlockSize < n; ++i) {
+      const auto from = bytes.begin() + static_cast<std::ptrdiff_t>(i * kBlockSize);
+      data[i] = !std::all_of(from, from + kBlockSize, [](std::byte b) { return b == std::byte{0}; });
+    }
+  }
+  if (data.none()) data.set();
+  return data;
 }
 
 Result<std::uint64_t> ContentImpl::seek(std::uint64_t at, bool hole) const {
   const std::uint64_t size = size_;
   if (at >= size) return fail(ENXIO);
   std::uint64_t index = at / kChunkSize;
-  bool hole_before = false;
+  bool edge_before = index == 0;
   if (index > 0) {
     INDRA_LET(const bool data, has_data(index - 1));
-    hole_before = !data;
+    edge_before = !data;
   }
-  while (index * kChunkSize < size) {
+  for (; index * kChunkSize < size; ++index) {
     INDRA_LET(const std::uint64_t next, next_data(index));
     if (next != index) {
       if (hole) return std::max(at, index * kChunkSize);
       if (next == UINT64_MAX || next * kChunkSize >= size) return fail(ENXIO);
       index = next;
-      hole_before = true;
+      edge_before = true;
     }
-    bool hole_behind = false;
+    bool edge_behind = false;
     if ((index + 1) * kChunkSize < size) {
       INDRA_LET(const bool data, has_data(index + 1));
-      hole_behind = !data;
+      edge_behind = !data;
     }
-    INDRA_LET(const auto data, extent(index, hole_before, hole_behind));
-    const std::uint64_t from = std::max(at, index * kChunkSize);
-    if (!hole && from < data.second) return std::max(from, data.first);
-    if (hole && from < data.first) return from;
-    if (hole && data.second < (index + 1) * kChunkSize) return std::max(from, data.second);
-    hole_before = false;
-    ++index;
+    INDRA_LET(const auto data, data_blocks(index, edge_before || edge_behind));
+    const std::uint64_t begin = index * kChunkSize;
+    for (std::uint64_t i = at > begin ? (at - begin) / kBlockSize : 0; i < kBlocks; ++i) {
+      const std::uint64_t found = std::max(at, begin + i * kBlockSize);
+      if (found >= size) break;
+      if (data[i] != hole) return found;
+    }
+    edge_before = false;
   }
   if (!hole) return fail(ENXIO);
   return size;

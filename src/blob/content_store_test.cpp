@@ -105,11 +105,13 @@ TEST(Content, GivenPartsOfChunksWritten_WhenSeeking_ThenHolesAreKnownToTheBlock)
   TestStore t;
   auto c = t.content();
   TestStore::take(c->truncate(20 * kChunkSize));
-  TestStore::take(c->write(0, random_bytes(10000, 1)));                      // its end: 12288
+  TestStore::take(c->write(4096, random_bytes(5904, 1)));                    // 4096 .. 12288
   TestStore::take(c->write(8 * kChunkSize + 49152, random_bytes(5000, 2)));  // 49152 .. 57344 of chunk 8
   TestStore::take(c->write(12 * kChunkSize, std::vector<std::byte>(kChunkSize)));  // zeros, but written
   const auto check = [&](const Content& x) {
-    EXPECT_EQ(TestStore::take(x.seek(0, true)), 12288u);
+    EXPECT_EQ(TestStore::take(x.seek(0, true)), 0u);
+    EXPECT_EQ(TestStore::take(x.seek(1, false)), 4096u);
+    EXPECT_EQ(TestStore::take(x.seek(4096, true)), 12288u);
     EXPECT_EQ(TestStore::take(x.seek(12288, true)), 12288u);
     EXPECT_EQ(TestStore::take(x.seek(12288, false)), 8 * kChunkSize + 49152);
     EXPECT_EQ(TestStore::take(x.seek(8 * kChunkSize, true)), 8 * kChunkSize);

@@ -28,6 +28,7 @@ constexpr std::size_t kOpenFiles = 64;
 constexpr std::size_t kIdleRuns = 16;
 constexpr std::size_t kSpares = 1024;
 constexpr std::size_t kEdges = 4096;
+constexpr std::size_t kSpareBlocks = 4;
 constexpr std::string_view kMagic = "IndraSeg";
 constexpr std::uint32_t kVersion = 1;
 
@@ -67,15 +68,47 @@ std::uint32_t id_of(const std::string& name) {
 struct Segment;
 struct Run;
 
+/// The memory of buffers, used again: fresh pages cost more than what is copied into them.
+class Pool {
+ public:
+  using Block = std::unique_ptr<std::byte[]>;
+  explicit Pool(std::size_t size) : size_{size} { spare_.reserve(kSpareBlocks); }
+  Block take() {
+    {
+      const MutexLock lock{mutex_};
+      if (!spare_.empty()) {
+        Block b = std::move(spare_.back());
+        spare_.pop_back();
+        return b;
+      }
+    }
+    return std::make_unique_for_overwrite<std::byte[]>(size_);
+  }
+  void give(Block b) {
+    const MutexLock lock{mutex_};
+    if (spare_.size() < kSpareBlocks) spare_.push_back(std::move(b));
+  }
+
+ private:
+  const std::size_t size_;
+  Mutex mutex_;
+  std::vector<Block> spare_ INDRA_GUARDED_BY(mutex_);
+};
+
 /// Neighbouring extents on their way to the file: filled by one Run, sealed, written once.
 /// Bytes below `size` never change, so readers need no lock for them.
 struct Buffer {
-  Buffer(std::shared_ptr<Segment> s, std::uint64_t from, std::size_t room, std::weak_ptr<Run> r)
+  Buffer(std::shared_ptr<Segment> s, std::uint64_t from, std::size_t room, std::weak_ptr<Run> r,
+         std::shared_ptr<Pool> p)
       : segment{std::move(s)},
         start{from},
         capacity{room},
         run{std::move(r)},
-        bytes{std::make_unique_for_overwrite<std::byte[]>(room)} {}
+        pool{std::move(p)},
+        bytes{pool->take()} {}
+  ~Buffer() { pool->give(std::move(bytes)); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
   [[nodiscard]] bool holds(std::uint64_t from, std::size_t n) const {
     return from >= start && from + n <= start + size.load(std::memory_order_acquire);
   }
@@ -84,7 +117,8 @@ struct Buffer {
   const std::uint64_t start;
   const std::size_t capacity;
   const std::weak_ptr<Run> run;
-  const std::unique_ptr<std::byte[]> bytes;
+  const std::shared_ptr<Pool> pool;
+  Pool::Block bytes;  // the same one while the buffer lives
   std::atomic<std::size_t> size{0};
   Mutex writing;  // held during the pwrite: whoever else wants the buffer written waits here
   bool written INDRA_GUARDED_BY(writing) = false;
@@ -144,6 +178,7 @@ struct Segments::Impl {
         std::clamp<std::uint64_t>(round_down(options.segment_size), kHeader + 2 * kMaxExtent, kMaxSegment);
     options.buffer = std::max(options.buffer, kMaxExtent);
     options.reservation = std::max(round_up(options.reservation), std::uint64_t{kMaxExtent});
+    pool = std::make_shared<Pool>(options.buffer);
   }
   ~Impl() {
     const ReadLock lock{table_mutex};
@@ -158,6 +193,7 @@ struct Segments::Impl {
   Disk& disk;
   const std::string dir;
   Options options;
+  std::shared_ptr<Pool> pool;
 
   mutable SharedMutex table_mutex;
   std::map<std::uint32_t, SegmentPtr> table INDRA_GUARDED_BY(table_mutex);
@@ -671,7 +707,7 @@ Result<Extent> Segments::append(Stream& stream, ByteView bytes) {
         }
         if (!full) {
           if (!r.buffer) {
-            r.buffer = std::make_shared<Buffer>(r.segment, from, m.options.buffer, run);
+            r.buffer = std::make_shared<Buffer>(r.segment, from, m.options.buffer, run, m.pool);
             const WriteLock seg{r.segment->mutex};
             r.segment->pending[from] = r.buffer;
           }

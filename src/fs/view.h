@@ -112,6 +112,8 @@ class View {
 
   /// Success counts one reference on the node, as do create, mkdir, link and readdirplus entries; the front
   /// end gives them back with forget(). A referenced node stays answerable after its last name is gone.
+  /// "." is `parent` itself, of any type, while it has a name; ".." the directory that this directory is in:
+  /// so a node is found by its number, for file handles.
   [[nodiscard]] virtual Result<Attr> lookup(NodeId parent, std::string_view name) = 0;
   virtual void forget(NodeId node, std::uint64_t n) = 0;
 

@@ -93,8 +93,19 @@ Attr ViewImpl::attr(const NodeRow& row, const Ahead& ahead) {
 
 Result<Attr> ViewImpl::lookup(NodeId parent, std::string_view name) {
   if (name.size() > 255) return fail(ENAMETOOLONG);
+  const bool itself = name == ".", above = name == "..";
   INDRA_LET(const auto row, fs_.writer().read([&](Tx& tx) -> Result<std::optional<NodeRow>> {
-    auto r = fs_.tree().lookup_node(tx, chain_, parent, name);
+    auto r = [&]() -> Result<std::optional<NodeRow>> {
+      if (!itself && !above) return fs_.tree().lookup_node(tx, chain_, parent, name);
+      INDRA_LET(NodeRow node, fs_.tree().node(tx, chain_, parent));
+      if (above) {
+        if (!S_ISDIR(node.mode)) return fail(ENOTDIR);
+        if (!node.parent) return std::optional<NodeRow>{};
+        INDRA_LET(node, fs_.tree().node(tx, chain_, node.parent));
+      }
+      if (node.nlink == 0) return std::optional<NodeRow>{};
+      return std::optional{std::move(node)};
+    }();
     if (r && *r) hold((*r)->node);
     return r;
   }));

@@ -109,6 +109,19 @@ Entry Adapter::entry_of(Call& c, Slot& s, WireId parent, std::string_view name, 
   return e;
 }
 
+Entry Adapter::handle_of(Call& c, Slot& s, WireId from, const Attr& attr) {
+  WireId parent = from;
+  if (S_ISDIR(attr.mode))
+    if (const auto above = s.view().lookup(attr.node, "..")) {
+      parent = s.wire(above->node);
+      s.view().forget(above->node, 1);
+    }
+  Entry e = entry_of(c, s, parent, {}, attr);
+  e.entry_ttl = 0;
+  c.cached_entry = false;
+  return e;
+}
+
 // --- names -------------------------------------------------------------------------------------------
 
 Result<Entry> Adapter::lookup(Call& c, WireId parent, std::string_view name) {
@@ -116,6 +129,7 @@ Result<Entry> Adapter::lookup(Call& c, WireId parent, std::string_view name) {
   c.attr.take(counters_.any());  // which node it will be is not known yet
   if (Slot* s = slot(parent)) [[likely]] {
     auto attr = s->view().lookup(s->node(parent), name);
+    if (attr && (name == "." || name == "..")) return handle_of(c, *s, parent, *attr);
     if (attr) return entry_of(c, *s, parent, name, *attr);
     if (to_errno(attr.error()) != ENOENT) return fail(std::move(attr).error());
     Entry absent;

@@ -163,6 +163,8 @@ class Adapter {
   void heard(Slot&, const Change&);
   /// The slot of a wire id; nullptr for fixed nodes and ids that are no longer valid.
   [[nodiscard]] Slot* slot(WireId id) const noexcept { return layout_->slot(id); }
+  /// What a file handle names: no name, so nothing of a name stays cached.
+  Entry handle_of(Call& c, Slot& s, WireId from, const Attr& attr);
   Entry entry_of(Call&, Slot&, WireId parent, std::string_view name, const Attr&);
   OpenReply opened(const Slot&, Handle, int flags, bool created) const;
   template <class Make>

@@ -191,6 +191,12 @@ class MemView final : public View {
     op("lookup");
     auto found = [&]() -> Result<Attr> {
       const std::lock_guard lock{tree_->mutex_};
+      if (name == ".") {
+        INDRA_LET(Node * itself, any(parent));
+        if (itself->attr.nlink == 0) return fail(ENOENT);
+        ++itself->refs;
+        return itself->attr;
+      }
       INDRA_LET(Node * dir, directory(parent));
       const auto it = dir->entries.find(name);
       if (it == dir->entries.end()) return fail(ENOENT);

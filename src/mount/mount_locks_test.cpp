@@ -1,4 +1,4 @@
-// fcntl and flock through two real mounts of one branch (docs/design/mount.md, M15).
+// fcntl and flock through two real mounts of one branch (docs/design/mount.md, M16).
 #include <sys/file.h>
 #include <sys/wait.h>
 
@@ -49,7 +49,7 @@ class MountLocks : public TestMount {
   int a_ = -1, b_ = -1;
 };
 
-TEST_F(MountLocks, M15_a_range_locked_in_one_mount_is_taken_in_the_other) {
+TEST_F(MountLocks, M16_a_range_locked_in_one_mount_is_taken_in_the_other) {
   EXPECT_EQ(posix(a_, F_SETLK, F_WRLCK, 2, 3), 0);
   EXPECT_EQ(posix(b_, F_SETLK, F_RDLCK, 4, 1), EAGAIN);
   EXPECT_EQ(posix(b_, F_SETLK, F_WRLCK, 5, 0), 0);
@@ -67,7 +67,7 @@ TEST_F(MountLocks, M15_a_range_locked_in_one_mount_is_taken_in_the_other) {
   EXPECT_EQ(posix(b_, F_SETLK, F_WRLCK, 0, 0), 0);
 }
 
-TEST_F(MountLocks, M15_a_wait_ends_when_the_other_mount_unlocks) {
+TEST_F(MountLocks, M16_a_wait_ends_when_the_other_mount_unlocks) {
   ASSERT_EQ(posix(a_, F_SETLK, F_WRLCK, 0, 0), 0);
   std::atomic<int> got{-1};
   std::thread waiter{[&] { got = posix(b_, F_SETLKW, F_WRLCK, 0, 0); }};
@@ -79,7 +79,7 @@ TEST_F(MountLocks, M15_a_wait_ends_when_the_other_mount_unlocks) {
   EXPECT_EQ(got, 0);
 }
 
-TEST_F(MountLocks, M15_a_wait_can_be_interrupted_and_killed) {
+TEST_F(MountLocks, M16_a_wait_can_be_interrupted_and_killed) {
   ASSERT_EQ(::flock(a_, LOCK_EX), 0);
   for (const int signal : {SIGALRM, SIGKILL}) {
     const std::uint64_t before = count_in(*second_, "SETLKW");
@@ -104,7 +104,7 @@ TEST_F(MountLocks, M15_a_wait_can_be_interrupted_and_killed) {
   EXPECT_EQ(views_.locks().files(), 0u);
 }
 
-TEST_F(MountLocks, M15_flock_belongs_to_the_open_file_and_ends_with_it) {
+TEST_F(MountLocks, M16_flock_belongs_to_the_open_file_and_ends_with_it) {
   ASSERT_EQ(::flock(a_, LOCK_EX), 0);
   EXPECT_EQ(posix(b_, F_SETLK, F_WRLCK, 0, 0), 0);  // another family
   EXPECT_EQ(errno_of(::flock(b_, LOCK_SH | LOCK_NB)), EWOULDBLOCK);
@@ -116,7 +116,7 @@ TEST_F(MountLocks, M15_flock_belongs_to_the_open_file_and_ends_with_it) {
   EXPECT_TRUE(soon([&] { return ::flock(b_, LOCK_EX | LOCK_NB) == 0; }));  // RELEASE comes after close(2)
 }
 
-TEST_F(MountLocks, M15_who_gets_the_lock_sees_what_was_done_under_it) {
+TEST_F(MountLocks, M16_who_gets_the_lock_sees_what_was_done_under_it) {
   views_.shared = true;
   const auto count = [](int fd, std::atomic<int>& stale, std::atomic<int>& last) {
     for (int i = 0; i < 400; ++i) {
@@ -139,7 +139,7 @@ TEST_F(MountLocks, M15_who_gets_the_lock_sees_what_was_done_under_it) {
   EXPECT_EQ(stale, 0);
 }
 
-TEST_F(MountLocks, M15_a_mount_that_ends_gives_its_locks_back) {
+TEST_F(MountLocks, M16_a_mount_that_ends_gives_its_locks_back) {
   ASSERT_EQ(posix(b_, F_SETLK, F_WRLCK, 0, 0), 0);
   ASSERT_EQ(posix(a_, F_SETLK, F_WRLCK, 0, 0), EAGAIN);
   std::thread closer{[&] {

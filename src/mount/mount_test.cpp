@@ -129,6 +129,39 @@ TEST_F(MountedFilesAsRoot, keep_device_numbers) {
   }
 }
 
+TEST_F(MountedFilesAsRoot, are_found_by_their_handles_after_the_kernel_forgot_them) {
+  ASSERT_EQ(::mkdir(at("d").c_str(), 0755), 0);
+  write_file(at("d/f"), "text");
+  alignas(file_handle) char space[2][sizeof(file_handle) + MAX_HANDLE_SZ];
+  auto* const kept = reinterpret_cast<file_handle*>(space[0]);
+  auto* const gone = reinterpret_cast<file_handle*>(space[1]);
+  int id = 0;
+  kept->handle_bytes = gone->handle_bytes = MAX_HANDLE_SZ;
+  ASSERT_EQ(::name_to_handle_at(AT_FDCWD, at("d/f").c_str(), kept, &id, 0), 0);
+  write_file(at("d/gone"), "x");
+  ASSERT_EQ(::name_to_handle_at(AT_FDCWD, at("d/gone").c_str(), gone, &id, 0), 0);
+  ASSERT_EQ(::unlink(at("d/gone").c_str()), 0);
+  const auto by_handle = [&](file_handle* h) {
+    const int dir = ::open(at("").c_str(), O_RDONLY | O_DIRECTORY);
+    const int fd = ::open_by_handle_at(dir, h, O_RDONLY);
+    const int e = errno;
+    ::close(dir);
+    errno = e;
+    return fd;
+  };
+  ASSERT_TRUE(mount_->stop());
+  mount_.reset();
+  start();
+  const int fd = by_handle(kept);
+  ASSERT_GE(fd, 0) << errno;
+  char c[5] = {};
+  EXPECT_EQ(::read(fd, c, 4), 4);
+  EXPECT_STREQ(c, "text");
+  ::close(fd);
+  EXPECT_EQ(by_handle(gone), -1);
+  EXPECT_EQ(errno, ESTALE);
+}
+
 TEST_F(MountedFiles, have_links_of_both_kinds) {
   write_file(at("f"), "text");
   ASSERT_EQ(::link(at("f").c_str(), at("hard").c_str()), 0);

@@ -81,11 +81,15 @@ std::string read_all(int fd) {
   return out;
 }
 
-}  // namespace
+constexpr int kReadAhead = 4 << 20;  // bytes: requests of 1 MiB, several at a time
 
-std::string mounted_type(const std::string& path) {
+struct MountEntry {
+  std::string device, type;  // "0:52", "fuse.indrafs"
+};
+MountEntry mount_entry(const std::string& path) {
   std::ifstream in{"/proc/self/mountinfo"};
-  std::string line, found;
+  std::string line;
+  MountEntry found;
   while (std::getline(in, line)) {
     std::istringstream fields{line};
     std::string id, parent, dev, root, point, word, type;
@@ -94,9 +98,22 @@ std::string mounted_type(const std::string& path) {
     while (fields >> word && word != "-") {
     }
     fields >> type;
-    found = type;  // the last one covers the others
+    found = {dev, type};  // the last one covers the others
   }
   return found;
+}
+
+}  // namespace
+
+std::string mounted_type(const std::string& path) { return mount_entry(path).type; }
+
+void read_further_ahead(const std::string& path) {
+  if (::geteuid() != 0) return;
+  const std::string device = mount_entry(path).device;
+  if (device.empty()) return;
+  std::ofstream out{"/sys/class/bdi/" + device + "/read_ahead_kb"};
+  out << kReadAhead / 1024 << std::flush;
+  if (!out) log::debug("{}: the kernel's read-ahead stays as it is", path);
 }
 
 bool user_may_allow_other() {

@@ -6,6 +6,7 @@
 // change the slots.
 #pragma once
 #include <atomic>
+#include <bitset>
 #include <condition_variable>
 #include <map>
 #include <mutex>
@@ -80,8 +81,7 @@ class ContentImpl final : public Content {
   void charge(std::int64_t n);
   void drop_slot(std::map<std::uint64_t, Slot>::iterator it);
   bool below_has(std::uint64_t index) const;  // the base shows something in this chunk (no I/O for new files)
-  Result<std::pair<std::uint64_t, std::uint64_t>> extent(std::uint64_t index, bool hole_before,
-                                                         bool hole_behind) const;
+  Result<std::bitset<kBlocks>> data_blocks(std::uint64_t index, bool at_edge) const;
   Result<bool> has_data(std::uint64_t index) const;
   Result<std::uint64_t> next_data(
       std::uint64_t index) const;  ///< chunk with data at or after; UINT64_MAX = none

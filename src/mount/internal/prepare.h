@@ -17,6 +17,9 @@ namespace indra {
 [[nodiscard]] Result<void> unmount_path(const std::string& path, bool lazy);
 /// The type mounted exactly at `path`, empty when none.
 [[nodiscard]] std::string mounted_type(const std::string& path);
+/// Lets the kernel read further ahead in the mount at `path` than its 128 KiB. Only root may; else nothing
+/// happens.
+void read_further_ahead(const std::string& path);
 
 struct Ran {
   int status = 0;      ///< exit status, 128 + signal
