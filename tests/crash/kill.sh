@@ -19,7 +19,7 @@ for round in $(seq "$rounds"); do
   expect 0 $i mount --layout plain m  # over the dead mount of the round before
   if ((round > 1)); then
     $history check m/h$((round - 1)) $((seed + round - 1)) log || die "round $((round - 1)) of seed $seed"
-    rm -r m/h$((round - 1)) m/noise.*
+    rm -rf m/h$((round - 1)) m/noise.*
   fi
   ((round % 10)) || "$INDRA_SOURCE/tests/mount/record.sh" m >/dev/null || die "round $round: hashes"
   daemon=$($i status --json | sed -n 's/.*"daemon": \([0-9]*\).*/\1/p')
