@@ -5,7 +5,6 @@
 #include <cerrno>
 #include <chrono>
 
-#include "base/log.h"
 #include "daemon/server.h"
 #include "events/relay.h"
 
@@ -75,23 +74,8 @@ Result<std::unique_ptr<Client>> Client::reach(const Options& o) {
 Client::~Client() {
   if (line_) line_->close();
   if (thread_.joinable()) thread_.join();
-  if (fs_) relay_rules();
-}
-
-// What this command changed makes its jobs now, where there are rules; if somebody holds coord.db, the next
-// one does it.
-void Client::relay_rules() {
-  Relay::Options o;
-  o.durable = [this] { return fs_->sync(false); };
-  Relay relay{vault_, std::move(o)};
-  // Each change is committed, so that the relay sees it.
-  if (::access((vault_ + "/coord.db").c_str(), F_OK) != 0 || !fs_->sync(false)) return;
-  for (;;) {
-    const auto more = relay.pass();
-    if (!more && more.error().code != std::errc::device_or_resource_busy)
-      log::warn("rules: {}", more.error().text());
-    if (!more || !*more) return;
-  }
+  // What this command changed makes its jobs now.
+  if (fs_) relay_before_closing(vault_, [this] { return fs_->sync(false); });
 }
 
 Result<Json> Client::call(const Json& request, const OnMessage& on) {

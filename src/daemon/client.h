@@ -39,7 +39,6 @@ class Client {
 
  private:
   Client() = default;
-  void relay_rules();
   std::string vault_;
   std::unique_ptr<FileSystem> fs_;  // of this process; null with a daemon
   std::unique_ptr<Service> service_;

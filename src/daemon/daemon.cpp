@@ -131,6 +131,8 @@ Result<void> run_daemon(const DaemonOptions& o, const std::function<void(const R
     (*server)->farewell();
     ::_exit(0);
   }
+  attendant->reset();  // its threads use the vault
+  relay_before_closing(o.vault, [&] { return fs->sync(true); });
   fs.reset();  // the last commit; the lock is free afterwards
   log::info("vault {} is closed", o.vault);
   (*server)->farewell();

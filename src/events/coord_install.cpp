@@ -14,24 +14,17 @@ struct Registered {
   const Function* function;
 };
 
-int begin(State& s, bool& saved) {
-  // No savepoint is to be had while a statement writes, as in a trigger; then that statement's own atomicity
-  // holds.
-  saved = sqlite3_exec(s.db, "SAVEPOINT indra_call", nullptr, nullptr, nullptr) == SQLITE_OK;
-  return SQLITE_OK;
-}
-
 /// Runs fn as one: all of it, or nothing. The write lock comes first, so that no read is overtaken (E10).
 Result<void> atomically(State& s, Call& call, Fn fn) {
-  bool saved = false;
-  begin(s, saved);
-  auto r = Query{s, "DELETE FROM indra_meta WHERE 0"}.run();
+  // No savepoint is to be had while a statement writes, as in a trigger; then that statement's own atomicity
+  // holds.
+  const bool saved = Query{s, "SAVEPOINT indra_call"}.run().has_value();
+  Result<void> r;
+  if (sqlite3_txn_state(s.db, "main") != SQLITE_TXN_WRITE)
+    r = Query{s, "DELETE FROM indra_meta WHERE 0"}.run();
   if (r) r = fn(call);
   if (!saved) return r;
-  if (r) {
-    if (const int rc = sqlite3_exec(s.db, "RELEASE indra_call", nullptr, nullptr, nullptr); rc != SQLITE_OK)
-      r = sql_failure(s.db, sqlite3_extended_errcode(s.db));
-  }
+  if (r) r = Query{s, "RELEASE indra_call"}.run();
   if (!r && sqlite3_get_autocommit(s.db) == 0)
     sqlite3_exec(s.db, "ROLLBACK TO indra_call; RELEASE indra_call", nullptr, nullptr, nullptr);
   return r;

@@ -461,9 +461,11 @@ TEST(Processes, GivenWorkersKilledAtRandom_ThenEachJobIsDoneAndTheDeadLettersAre
   int names = 0;
   const auto spawn = [&] {
     const std::string name = "w" + std::to_string(++names);
+    c.reset();  // a connection must not cross fork()
     const pid_t child = ::fork();
     if (child == 0) worker(path, name);
     running.push_back(child);
+    c = Coord::open(path).value();
   };
   const auto put = [&](int count) {
     ASSERT_TRUE(c->execute("BEGIN IMMEDIATE"));
@@ -514,6 +516,7 @@ TEST(Processes, GivenAHundredThousandEvents_WhenReadBesideThePublisher_ThenEachC
   const std::string path = dir / "coord.db";
   auto c = Coord::open(path).value();
   ASSERT_TRUE(c->call("indra_publish", {"t", "first"}));
+  c.reset();  // a connection must not cross fork()
   const pid_t child = ::fork();
   if (child == 0) {
     auto mine = Coord::open(path);
@@ -526,6 +529,7 @@ TEST(Processes, GivenAHundredThousandEvents_WhenReadBesideThePublisher_ThenEachC
     }
     ::_exit(0);
   }
+  c = Coord::open(path).value();
   std::int64_t at = 1, expected = 0;
   while (expected < kEvents) {
     const auto seen = c->ticket();

@@ -174,4 +174,17 @@ Result<bool> Relay::pass() {
   return more;
 }
 
+void relay_before_closing(const std::string& vault, const std::function<Result<void>()>& durable) {
+  if (::access((vault + "/coord.db").c_str(), F_OK) != 0 || !durable()) return;
+  Relay::Options o;
+  o.durable = durable;
+  Relay relay{vault, std::move(o)};
+  for (;;) {
+    const auto more = relay.pass();
+    if (!more && more.error().code != std::errc::device_or_resource_busy)
+      log::warn("rules: {}", more.error().text());
+    if (!more || !*more) return;
+  }
+}
+
 }  // namespace indra

@@ -51,4 +51,9 @@ class Relay {
   bool started_ = false;
 };
 
+/// Relays all there is, once, before the vault is closed: first `durable` is called, which also commits what
+/// is to be seen. Gives up when somebody holds coord.db: whoever opens the vault next goes on. Errors are
+/// logged.
+void relay_before_closing(const std::string& vault, const std::function<Result<void>()>& durable);
+
 }  // namespace indra

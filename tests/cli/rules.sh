@@ -65,4 +65,9 @@ done
 for n in $(seq 60); do same "$(grep -c "\"/b$n\"" paths)" 1; done
 same "$(wc -l <paths)" 260
 expect 0 $i queue rule remove r
+
+# What was written just before the unmount has its job too.
+expect 0 $i queue rule add r jobs :/ --kind create
+echo last >m/last
 expect 0 $i unmount m
+same "$($i queue work jobs --once -- sh -c 'cat; echo' | grep -c '/last')" 1
