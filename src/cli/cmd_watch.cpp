@@ -28,7 +28,7 @@ Json event_json(const ChangeEvent& e) {
   j["branch"] = name_to_json(e.branch);
   j["path"] = optional_name(e.path);
   if (c.from_parent) j["from"] = optional_name(e.from_path);
-  if (c.op == "branch" || c.op == "snapshot") j["name"] = name_to_json(c.name);
+  if (names_a_branch(c.op)) j["name"] = name_to_json(c.name);
   if (!e.attribute.empty()) j["attribute"] = name_to_json(e.attribute);
   j["node"] = c.node.raw();
   j["line"] = c.line.raw();
@@ -44,7 +44,7 @@ std::string event_line(const ChangeEvent& e) {
   std::string line = fmt::format("{:>8} {} {:<10}", c.seq.raw(), time_text(c.time), c.op);
   if (c.op == "epoch") return line + " after an unclean end: what came just before may have been lost";
   const std::string where = e.branch == "main" ? ":" : e.branch + ":";
-  if (c.op == "branch" || c.op == "snapshot") return line + " " + shown_name(c.name);
+  if (names_a_branch(c.op)) return line + " " + shown_name(c.name);
   line += " " + (e.path ? shown_name(where + *e.path) : fmt::format("node {}", c.node.raw()));
   if (e.from_path) line += (c.op == "exchange" ? " with " : " from ") + shown_name(where + *e.from_path);
   if (!e.attribute.empty()) line += " " + shown_name(e.attribute);

@@ -107,6 +107,8 @@ class View {
   [[nodiscard]] virtual bool writable() const = 0;
   /// True once somebody else can write here too: caches of written data must then be off.
   [[nodiscard]] virtual bool shared() const = 0;
+  /// Its branch or snapshot was deleted or renamed since: what bears the name now is another one.
+  [[nodiscard]] virtual bool stale() const { return false; }
 
   /// Success counts one reference on the node, as do create, mkdir, link and readdirplus entries; the front
   /// end gives them back with forget(). A referenced node stays answerable after its last name is gone.
@@ -179,7 +181,8 @@ class View {
 struct ViewSpec {
   std::string bucket = "main";
   std::string branch = "main";
-  std::string snapshot;  ///< a snapshot's name instead of the branch's head: read-only
+  std::string snapshot;    ///< a snapshot's name instead of the branch's head: read-only
+  std::optional<Seq> seq;  ///< the moment kept at or before this one instead: read-only
   bool read_only = false;
   /// A mount is live: every write is seen at once. Others see published versions, whole.
   bool live = true;
