@@ -44,13 +44,17 @@ if [[ -n $tree_files_asked ]]; then tree_bytes=$((tree_bytes / tree_files * tree
 setup_work
 results=$work/results
 
-# What the workloads start from, made once on the native file system.
-"$fsops" tree "$work/tree" --files $tree_files --size $tree_bytes --dirs $tree_dirs >/dev/null
-tar -C "$work" -cf "$work/tree.tar" tree
-"$fsops" tree "$work/repo" --files $repo_files --size $repo_bytes --dirs 400 >/dev/null
-git -C "$work/repo" init -q
-git -C "$work/repo" add -A
-git -C "$work/repo" -c user.name=bench -c user.email=bench@localhost commit -qm tree
+# What the workloads start from, made on the native file system, new in each round: a file system that finds equal content
+# must find it only where the workload itself makes copies (cp -r).
+make_sources() {
+  rm -rf "$work/tree" "$work/repo" "$work/tree.tar"
+  "$fsops" tree "$work/tree" --files $tree_files --size $tree_bytes --dirs $tree_dirs --seed "$1" >/dev/null
+  tar -C "$work" -cf "$work/tree.tar" tree
+  "$fsops" tree "$work/repo" --files $repo_files --size $repo_bytes --dirs 400 --seed "$((1000 + $1))" >/dev/null
+  git -C "$work/repo" init -q
+  git -C "$work/repo" add -A
+  git -C "$work/repo" -c user.name=bench -c user.email=bench@localhost commit -qm tree
+}
 
 # Each workload: w_NAME TARGET DIR ROUND prints its value. `order` gives what later ones build on.
 ops() { "$fsops" "$@" | field per_second; }
@@ -105,6 +109,7 @@ order=(
 
 for target in "${targets[@]}"; do mount_target "$target"; done
 for ((round = 1; round <= rounds; round++)); do
+  make_sources "$round"
   for line in "${order[@]}"; do
     IFS='|' read -r name what unit more cold <<<"$line"
     [[ $name =~ $pattern ]] || continue

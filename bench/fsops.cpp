@@ -10,8 +10,8 @@
 //   fdatasync each fsops write FILE --size B                          1 MiB writes, then close fsops read
 //   FILE                                    1 MiB reads to the end fsops sqlite FILE --journal WAL|DELETE
 //   --count N   transactions of one row, synchronous=FULL fsops rename DIR --count N a directory of 2,000
-//   files renamed back and forth fsops tree DIR --files N --size B --dirs D         makes N files, B bytes in
-//   all, the same ones each time
+//   files renamed back and forth fsops tree DIR --files N --size B --dirs D --seed S   makes N files, B bytes
+//   in all, the same ones for each seed
 // --rate R: at most R operations a second in each job (for latencies beside other work). --seconds S: stop
 // then.
 #include <fcntl.h>
@@ -47,7 +47,7 @@ using Micros = std::chrono::duration<double, std::micro>;
 
 struct Arguments {
   std::string op, path, journal = "WAL";
-  std::int64_t count = 10'000, size = 4096, files = 1000, dirs = 600;
+  std::int64_t count = 10'000, size = 4096, files = 1000, dirs = 600, seed = 42;
   int jobs = 1;
   double rate = 0, seconds = 0;
 };
@@ -137,7 +137,9 @@ void report(const Arguments& a, Measured m, double bytes = 0) {
 }
 
 void create(const Arguments& a) {
-  const auto data = noise(static_cast<std::size_t>(a.size) + 4096, 1);
+  // Other bytes in each run: a file system that finds equal content must not find this.
+  const auto data = noise(static_cast<std::size_t>(a.size) + 4096,
+                          static_cast<std::uint64_t>(SteadyClock::now().time_since_epoch().count()));
   make_dir(a.path);
   for (int job = 0; job < a.jobs; ++job) make_dir(a.path + "/d" + std::to_string(job));
   report(a, measure(a, [&](int job, std::int64_t i) {
@@ -273,7 +275,7 @@ void rename_dir(const Arguments& a) {
 // Sizes as in source trees: many small files, few large ones (log-normal, scaled to the total). Text-like
 // content.
 void tree(const Arguments& a) {
-  std::mt19937_64 random{42};
+  std::mt19937_64 random{static_cast<std::uint64_t>(a.seed)};
   std::normal_distribution<double> normal{0.0, 1.4};
   std::vector<double> sizes;
   double sum = 0;
@@ -321,6 +323,8 @@ Arguments parse(int argc, char** argv) {
       a.files = std::stoll(value);
     else if (name == "--dirs")
       a.dirs = std::stoll(value);
+    else if (name == "--seed")
+      a.seed = std::stoll(value);
     else if (name == "--jobs")
       a.jobs = std::stoi(value);
     else if (name == "--rate")

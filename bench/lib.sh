@@ -44,6 +44,8 @@ mount_target() {
       for _ in $(seq 100); do mountpoint -q "$work/pt" && return; sleep 0.05; done
       cat "$work/passthrough.log" >&2; fail "passthrough_hp does not mount" ;;
     indrafs)
+      [[ -e $work/vault/vault.db ]] || "$indrafs" init "$work/vault" >"$work/indrafs.log" 2>&1 ||
+        { cat "$work/indrafs.log" >&2; fail "indrafs makes no vault"; }
       # shellcheck disable=SC2086
       INDRAFS_VAULT=$work/vault "$indrafs" mount $indrafs_options "$work/indra" >"$work/indrafs.log" 2>&1 ||
         { cat "$work/indrafs.log" >&2; fail "indrafs does not mount"; } ;;

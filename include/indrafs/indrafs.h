@@ -6,6 +6,7 @@
 // In CMake: add_subdirectory(indrafs), target_link_libraries(you PRIVATE indra::indrafs).
 // The contracts are in the headers included here. Not yet stable between versions.
 #pragma once
+#include "events/coord.h"
 #include "events/feed.h"
 #include "fs/filesystem.h"
 #include "fs/view.h"

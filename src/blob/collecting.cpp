@@ -9,8 +9,11 @@
 namespace indra::blob {
 namespace {
 
-constexpr int kSmallAtOnce = 256;  // blobs of one page taken apart in one mutation
+constexpr int kSmallAtOnce = 32;  // blobs of one page taken apart in one mutation: others wait meanwhile
+constexpr std::size_t kRowsAtOnce = 128;  // rows of punched extents deleted in one mutation
 constexpr int kExtentsAtOnce = 4096;
+constexpr std::uint64_t kGarbageLimit = 64ull << 20;
+constexpr TimeNs kGarbageWaits = 5 * kSecond;
 
 /// Sets of bytes (or rows), by `where`.
 class Ranges {
@@ -213,8 +216,13 @@ Result<bool> Store::sweep(std::int64_t family) {
 Result<bool> Store::punch_slice() {
   std::vector<Extent> never;
   {
+    // A commit makes the buffers durable soon anyway: a sync of our own only when much, or for long, waited.
     const MutexLock lock{garbage_mutex_};
-    never.swap(garbage_);
+    if (garbage_bytes_ >= kGarbageLimit || clock_.steady() - garbage_since_ >= kGarbageWaits ||
+        !bytes_->dirty()) {
+      never.swap(garbage_);
+      garbage_bytes_ = 0;
+    }
   }
   if (!never.empty()) {
     if (bytes_->dirty()) INDRA_TRY(bytes_->sync());  // else a buffer would write them again
@@ -239,14 +247,18 @@ Result<bool> Store::punch_slice() {
   if (!accepted_below(ticket)) return !never.empty();
   INDRA_TRY(options_.faults.at("collect.punch"));
   INDRA_TRY(bytes_->free(dead));
-  INDRA_TRY(writer_.mutate([&](Tx& tx) -> Result<void> {
-    for (const Extent& e : dead)
-      INDRA_TRY(Statement(tx, "DELETE FROM dead_extents WHERE segment = ?1 AND offset = ?2")
-                    .bind(1, static_cast<std::int64_t>(e.segment))
-                    .bind(2, static_cast<std::int64_t>(e.offset))
-                    .run());
-    return {};
-  }));
+  for (std::span<const Extent> rest{dead}; !rest.empty();) {
+    const auto some = rest.first(std::min(kRowsAtOnce, rest.size()));
+    rest = rest.subspan(some.size());
+    INDRA_TRY(writer_.mutate([&](Tx& tx) -> Result<void> {
+      for (const Extent& e : some)
+        INDRA_TRY(Statement(tx, "DELETE FROM dead_extents WHERE segment = ?1 AND offset = ?2")
+                      .bind(1, static_cast<std::int64_t>(e.segment))
+                      .bind(2, static_cast<std::int64_t>(e.offset))
+                      .run());
+      return {};
+    }));
+  }
   return true;
 }
 

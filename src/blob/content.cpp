@@ -303,7 +303,7 @@ void ContentImpl::wait_for_workers() {
   jobs_done_.wait(lock, [this] { return jobs_ == 0; });
 }
 
-Result<void> ContentImpl::spill(std::uint64_t index) {
+Result<void> ContentImpl::spill(std::uint64_t index, const std::optional<BlobHash>& known) {
   INDRA_TRY(take_up(index, true));
   const auto read = [&] {
     const ReadLock lock{lock_};
@@ -317,10 +317,11 @@ Result<void> ContentImpl::spill(std::uint64_t index) {
     bytes->resize(n);
   }
   const bool root = size_ <= kChunkSize;
-  auto e = n < kChunkSize && !lane_ ? store_.append(store_.small_lane(), store_.small_mutex(), index, root,
-                                                    ByteView{*bytes}.first(n))
-                                    : store_.append(lane_ ? *lane_ : *(lane_ = store_.bytes().lane()),
-                                                    lane_mutex_, index, root, ByteView{*bytes}.first(n));
+  auto e = n < kChunkSize && !lane_
+               ? store_.append(store_.small_lane(), store_.small_mutex(), index, root,
+                               ByteView{*bytes}.first(n), known)
+               : store_.append(lane_ ? *lane_ : *(lane_ = store_.bytes().lane()), lane_mutex_, index, root,
+                               ByteView{*bytes}.first(n), known);
   if (!e) return fail(e.error());
   const WriteLock lock{lock_};
   charge(-static_cast<std::int64_t>(bytes->size()));
@@ -498,19 +499,59 @@ Result<bool> ContentImpl::has_data(std::uint64_t index) const {
   return next == index;
 }
 
+// Where the bytes of a chunk begin and end, in blocks, beside holes: what a write of a part left zero belongs
+// to the hole.
+Result<std::pair<std::uint64_t, std::uint64_t>> ContentImpl::extent(std::uint64_t index, bool hole_before,
+                                                                    bool hole_behind) const {
+  const std::uint64_t begin = index * kChunkSize, end = begin + kChunkSize;
+  std::pair<std::uint64_t, std::uint64_t> found{begin, end};
+  if (!hole_before && !hole_behind) return found;
+  Bytes bytes(kChunkSize);
+  INDRA_LET(const std::size_t n, read(begin, bytes));
+  const auto zero = [&](std::size_t block) {
+    const auto from = bytes.begin() + static_cast<std::ptrdiff_t>(block * kBlockSize);
+    return std::all_of(from, from + kBlockSize, [](std::byte b) { return b == std::byte{0}; });
+  };
+  std::size_t first = 0, last = kBlocks;  // what lies behind the end of the file was not read: zeros
+  while (first < kBlocks && zero(first)) ++first;
+  if (first == kBlocks || n == 0) return found;  // written, and nothing but zeros: data as any
+  while (zero(last - 1)) --last;
+  if (hole_before) found.first = begin + first * kBlockSize;
+  if (hole_behind) found.second = begin + last * kBlockSize;
+  return found;
+}
+
 Result<std::uint64_t> ContentImpl::seek(std::uint64_t at, bool hole) const {
   const std::uint64_t size = size_;
   if (at >= size) return fail(ENXIO);
   std::uint64_t index = at / kChunkSize;
-  if (!hole) {
+  bool hole_before = false;
+  if (index > 0) {
+    INDRA_LET(const bool data, has_data(index - 1));
+    hole_before = !data;
+  }
+  while (index * kChunkSize < size) {
     INDRA_LET(const std::uint64_t next, next_data(index));
-    if (next == UINT64_MAX || next * kChunkSize >= size) return fail(ENXIO);
-    return std::max(at, next * kChunkSize);
+    if (next != index) {
+      if (hole) return std::max(at, index * kChunkSize);
+      if (next == UINT64_MAX || next * kChunkSize >= size) return fail(ENXIO);
+      index = next;
+      hole_before = true;
+    }
+    bool hole_behind = false;
+    if ((index + 1) * kChunkSize < size) {
+      INDRA_LET(const bool data, has_data(index + 1));
+      hole_behind = !data;
+    }
+    INDRA_LET(const auto data, extent(index, hole_before, hole_behind));
+    const std::uint64_t from = std::max(at, index * kChunkSize);
+    if (!hole && from < data.second) return std::max(from, data.first);
+    if (hole && from < data.first) return from;
+    if (hole && data.second < (index + 1) * kChunkSize) return std::max(from, data.second);
+    hole_before = false;
+    ++index;
   }
-  for (; index * kChunkSize < size; ++index) {
-    INDRA_LET(const bool data, has_data(index));
-    if (!data) return std::max(at, index * kChunkSize);
-  }
+  if (!hole) return fail(ENXIO);
   return size;
 }
 

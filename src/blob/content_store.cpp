@@ -150,12 +150,12 @@ Result<std::unique_ptr<Content>> Store::open_frozen(BucketId bucket, BlobId base
 }
 
 Result<Entry> Store::append(ChunkBytes::Lane& lane, Mutex& mutex, std::uint64_t index, bool root,
-                            ByteView bytes) {
+                            ByteView bytes, const std::optional<BlobHash>& known) {
   Entry e;
   e.length = static_cast<std::uint32_t>(bytes.size());
   e.root = root;
   if (root) {
-    const BlobHash h = BlobHash::of(bytes);
+    const BlobHash h = known ? *known : BlobHash::of(bytes);
     std::memcpy(e.cv.bytes.data(), h.bytes().data(), 32);
   } else {
     e.cv = chunk_cv(index, bytes);
@@ -169,7 +169,9 @@ Result<Entry> Store::append(ChunkBytes::Lane& lane, Mutex& mutex, std::uint64_t 
 
 void Store::discard(const Entry& e) {
   const MutexLock lock{garbage_mutex_};
+  if (garbage_.empty()) garbage_since_ = clock_.steady();
   garbage_.push_back({e.segment(), e.offset(), space_of(e)});
+  garbage_bytes_ += e.length;
 }
 void Store::settle(const Entry&) {}
 

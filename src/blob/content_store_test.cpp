@@ -89,7 +89,7 @@ TEST(Content, GivenAFile_WhenTruncatedToATebibyte_ThenItIsInstantAndTheHashIsPen
   auto c = t.content();
   TestStore::take(c->write(0, random_bytes(100000, 1)));
   TestStore::take(c->truncate(1ull << 40));
-  EXPECT_EQ(TestStore::take(c->seek(0, true)), 131072u);
+  EXPECT_EQ(TestStore::take(c->seek(0, true)), 102400u);  // the block behind 100,000
   const BlobInfo i = TestStore::take(t.publish(*c));
   EXPECT_FALSE(i.hash);
   const auto h = t.store().hash(i.id, false);
@@ -97,8 +97,30 @@ TEST(Content, GivenAFile_WhenTruncatedToATebibyte_ThenItIsInstantAndTheHashIsPen
   EXPECT_EQ(h.error().code, std::errc::resource_unavailable_try_again);
   TestStore::take(c->write((1ull << 40) - 5, random_bytes(5, 2)));
   EXPECT_EQ(TestStore::take(t.publish(*c, i.id)).size, 1ull << 40);
-  EXPECT_EQ(TestStore::take(c->seek(200000, false)), (1ull << 40) - 65536);
+  EXPECT_EQ(TestStore::take(c->seek(200000, false)), (1ull << 40) - 4096);
   EXPECT_FALSE(c->truncate(kMaxFileSize + 1));
+}
+
+TEST(Content, GivenPartsOfChunksWritten_WhenSeeking_ThenHolesAreKnownToTheBlock) {
+  TestStore t;
+  auto c = t.content();
+  TestStore::take(c->truncate(20 * kChunkSize));
+  TestStore::take(c->write(0, random_bytes(10000, 1)));                      // its end: 12288
+  TestStore::take(c->write(8 * kChunkSize + 49152, random_bytes(5000, 2)));  // 49152 .. 57344 of chunk 8
+  TestStore::take(c->write(12 * kChunkSize, std::vector<std::byte>(kChunkSize)));  // zeros, but written
+  const auto check = [&](const Content& x) {
+    EXPECT_EQ(TestStore::take(x.seek(0, true)), 12288u);
+    EXPECT_EQ(TestStore::take(x.seek(12288, true)), 12288u);
+    EXPECT_EQ(TestStore::take(x.seek(12288, false)), 8 * kChunkSize + 49152);
+    EXPECT_EQ(TestStore::take(x.seek(8 * kChunkSize, true)), 8 * kChunkSize);
+    EXPECT_EQ(TestStore::take(x.seek(8 * kChunkSize + 49152, true)), 8 * kChunkSize + 57344);
+    const auto zeros = x.seek(8 * kChunkSize + 60000, false);
+    EXPECT_TRUE(!zeros || *zeros == 12 * kChunkSize);  // written zeros may be kept as a hole
+    EXPECT_FALSE(x.seek(14 * kChunkSize, false));
+  };
+  check(*c);
+  TestStore::take(t.publish(*c));
+  check(*c);
 }
 
 TEST(Content, GivenASparseFile_WhenHashed_ThenTheZerosCount) {

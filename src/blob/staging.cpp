@@ -69,6 +69,7 @@ class StagedImpl final : public Content::Staged {
   Manifest below_;
   bool was_inline_ = false;
   std::optional<BlobHash> old_hash_, hash_;
+  std::optional<BlobHash> whole_;  // of a new file of one chunk, before it is written
   std::uint64_t old_stored_ = 0;
   Bytes inline_;
   bool tree_changes_ = false;
@@ -132,6 +133,17 @@ Result<void> StagedImpl::prepare() {
     return find_twin();
   }
   kind_ = Kind::tree;
+  if (how_ == Content::For::publish && fresh_ && size_ <= kChunkSize) {
+    // Small and new: an equal blob is found before anything is written.
+    const auto it = c_.slots_.find(0);
+    if (it != c_.slots_.end() && it->second.kind == Slot::buffer && it->second.bytes->size() == size_) {
+      hash_ = whole_ = BlobHash::of(*it->second.bytes);
+      INDRA_TRY(find_twin());
+      if (kind_ == Kind::twin) return {};
+      INDRA_TRY(collect_changes());
+      return find_hash();
+    }
+  }
   INDRA_TRY(cut_edges());
   INDRA_TRY(collect_changes());
   INDRA_TRY(find_hash());
@@ -218,7 +230,7 @@ Result<void> StagedImpl::take_slot(std::uint64_t index, bool patches_do, std::ve
                                 ? patches_do || n <= kPatchChunk
                                 : !fresh_ && size_ > kChunkSize && under.present() && n <= kPatchChunk;
     if (as_patches && !slot->whole) return make_patches(index, blocks, *slot->bytes, under);
-    INDRA_TRY(c_.spill(index));
+    INDRA_TRY(c_.spill(index, whole_));
     slot = &c_.slots_.at(index);
   }
   INDRA_TRY(forget_patches(index * kBlocks, (index + 1) * kBlocks, true));

@@ -110,6 +110,11 @@ void add_sync(CLI::App&, Context&);
 void add_branch(CLI::App&, Context&);
 void add_snapshot(CLI::App&, Context&);
 void add_watch(CLI::App&, Context&);
+void add_notify(CLI::App&, Context&);  // and listen
+void add_queue(CLI::App&, Context&);
+void add_stream(CLI::App&, Context&);
+void add_lock(CLI::App&, Context&);
+void add_schedule(CLI::App&, Context&);
 void add_completion(CLI::App&, Context&);
 void add_version(CLI::App&, Context&);
 

@@ -36,7 +36,7 @@ std::string script(const CLI::App& app) {
   return fmt::format(R"(_indrafs() {{
   local cur=${{COMP_WORDS[COMP_CWORD]}} verb= i words= subs=
   for ((i = 1; i < COMP_CWORD; i++)); do
-    case ${{COMP_WORDS[i]}} in -*) ;; *) verb="${{verb:+$verb }}${{COMP_WORDS[i]}}"; case $verb in branch|snapshot) ;; *) break ;; esac ;; esac
+    case ${{COMP_WORDS[i]}} in -*) ;; *) verb="${{verb:+$verb }}${{COMP_WORDS[i]}}"; case $verb in branch|snapshot|queue|"queue rule"|stream|lock|schedule) ;; *) break ;; esac ;; esac
   done
   case $verb in
     "") words="{}"; subs="{}" ;;

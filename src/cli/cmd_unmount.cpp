@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
 #include "cli/app.h"
 
@@ -38,7 +40,13 @@ Result<void> unmount(Context& ctx, const std::string& argument, bool force) {
     if (!vault.starts_with('/')) continue;
     auto daemon = Client::daemon(vault);
     if (!daemon) continue;
-    auto r = (*daemon)->call({{"verb", "unmount"}, {"mountpoint", name_to_json(at)}, {"force", force}});
+    const Json request = {{"verb", "unmount"}, {"mountpoint", name_to_json(at)}, {"force", force}};
+    auto r = (*daemon)->call(request);
+    // Whoever lists all mounts (df, a desktop) holds each for a moment.
+    for (int n = 0; n < 20 && !r && r.error().code == std::errc::device_or_resource_busy; ++n) {
+      std::this_thread::sleep_for(std::chrono::milliseconds{50});
+      r = (*daemon)->call(request);
+    }
     if (r && r->contains("lingering")) ctx.say(text_field(*r, "lingering"));
     if (r) return bool_field(*r, "ending") ? (*daemon)->wait_committed() : Result<void>{};
     if (r.error().code == std::errc::device_or_resource_busy)

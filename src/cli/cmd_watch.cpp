@@ -7,6 +7,7 @@
 
 #include "cli/app.h"
 #include "cli/terminal.h"
+#include "events/event_json.h"
 #include "events/feed.h"
 
 namespace indra::cli {
@@ -18,26 +19,6 @@ struct WatchArgs {
   std::int64_t from = -1, count = -1;
   bool once = false;
 };
-
-Json optional_name(const std::optional<std::string>& p) { return p ? name_to_json(*p) : Json(nullptr); }
-
-Json event_json(const ChangeEvent& e) {
-  const Tree::ChangeRow& c = e.row;
-  Json j = {{"seq", c.seq.raw()}, {"time", c.time}, {"op", c.op}};
-  if (c.op == "epoch") return j;
-  j["branch"] = name_to_json(e.branch);
-  j["path"] = optional_name(e.path);
-  if (c.from_parent) j["from"] = optional_name(e.from_path);
-  if (names_a_branch(c.op)) j["name"] = name_to_json(c.name);
-  if (!e.attribute.empty()) j["attribute"] = name_to_json(e.attribute);
-  j["node"] = c.node.raw();
-  j["line"] = c.line.raw();
-  j["uid"] = c.who.uid;
-  j["pid"] = c.who.pid;
-  j["program"] = name_to_json(c.who.program);
-  j["front_end"] = c.who.front_end;
-  return j;
-}
 
 std::string event_line(const ChangeEvent& e) {
   const Tree::ChangeRow& c = e.row;

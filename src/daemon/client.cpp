@@ -5,7 +5,9 @@
 #include <cerrno>
 #include <chrono>
 
+#include "base/log.h"
 #include "daemon/server.h"
+#include "events/relay.h"
 
 namespace indra {
 
@@ -41,6 +43,7 @@ Result<std::unique_ptr<Client>> Client::reach(const Options& o) {
     if (fs) {
       c.reset(new Client);
       c->fs_ = std::move(*fs);
+      c->vault_ = o.vault;
       break;
     }
     if (fs.error().code != std::errc::operation_would_block || std::chrono::steady_clock::now() >= until)
@@ -72,6 +75,23 @@ Result<std::unique_ptr<Client>> Client::reach(const Options& o) {
 Client::~Client() {
   if (line_) line_->close();
   if (thread_.joinable()) thread_.join();
+  if (fs_) relay_rules();
+}
+
+// What this command changed makes its jobs now, where there are rules; if somebody holds coord.db, the next
+// one does it.
+void Client::relay_rules() {
+  Relay::Options o;
+  o.durable = [this] { return fs_->sync(false); };
+  Relay relay{vault_, std::move(o)};
+  // Each change is committed, so that the relay sees it.
+  if (::access((vault_ + "/coord.db").c_str(), F_OK) != 0 || !fs_->sync(false)) return;
+  for (;;) {
+    const auto more = relay.pass();
+    if (!more && more.error().code != std::errc::device_or_resource_busy)
+      log::warn("rules: {}", more.error().text());
+    if (!more || !*more) return;
+  }
 }
 
 Result<Json> Client::call(const Json& request, const OnMessage& on) {

@@ -39,6 +39,8 @@ class Client {
 
  private:
   Client() = default;
+  void relay_rules();
+  std::string vault_;
   std::unique_ptr<FileSystem> fs_;  // of this process; null with a daemon
   std::unique_ptr<Service> service_;
   std::unique_ptr<Channel> line_, far_;

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "daemon/internal/mounts.h"
 #include "daemon/server.h"
+#include "events/attendant.h"
 
 namespace indra {
 namespace {
@@ -82,6 +83,10 @@ Result<void> run_daemon(const DaemonOptions& o, const std::function<void(const R
   auto opened = FileSystem::open(o.vault, options);
   if (!opened) return refuse(opened.error());
   std::unique_ptr<FileSystem> fs = std::move(*opened);
+
+  // Rules and schedules. Only its threads ever wait for coord.db.
+  auto attendant = Attendant::start(o.vault, [f = fs.get()] { return f->sync(false); });
+  if (!attendant) return refuse(attendant.error());
 
   const Fd wake{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
   const sigset_t signals = ending_signals();

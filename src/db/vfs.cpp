@@ -7,6 +7,7 @@
 #include <mutex>
 #include <new>
 #include <shared_mutex>
+#include <vector>
 
 #include "base/log.h"
 
@@ -17,6 +18,8 @@ constexpr std::size_t kSummed = kDbPage - 8;
 constexpr std::uint32_t kNoFrame = std::numeric_limits<std::uint32_t>::max();
 constexpr std::uint32_t kWalMagic = 0x377f0682;  // checksums over little-endian words
 constexpr int kReserveStep = 256 << 10;
+constexpr std::size_t kHeld =
+    96 << 10;  // bytes of new frames written at once; SQLite writes less than 128 KiB
 
 std::uint32_t be32(const std::byte* p) { return __builtin_bswap32(load_le<std::uint32_t>(p)); }
 
@@ -71,6 +74,11 @@ struct State {
   bool magic_known = false;
   WalPosition commit;
   std::uint64_t reserved = 0;
+  // New frames on their way to the file: a transaction's frames are written together, since nobody may look
+  // at one before its commit frame is there.
+  std::vector<std::byte> held;
+  sqlite3_int64 held_at = 0;
+  std::uint32_t last_frame = 0;  // highest that was written since the WAL began anew
 
   std::mutex first_sync;
   std::atomic<bool> synced{false};
@@ -204,6 +212,45 @@ void note_wal_write(State& s, const std::byte* in, int n, sqlite3_int64 at) {
   s.commit = {be32(h + 8), be32(h + 12), frame, be32(h + 16), be32(h + 20), page, page_checksum(page, in)};
 }
 
+int write_held(sqlite3_file* f, State& s) {
+  if (s.held.empty()) return SQLITE_OK;
+  const int rc =
+      real(f)->pMethods->xWrite(real(f), s.held.data(), static_cast<int>(s.held.size()), s.held_at);
+  s.held.clear();
+  return rc;
+}
+
+/// A new frame is held until the last one of its transaction has come; all else goes to the file at once.
+int write_wal(sqlite3_file* f, State& s, const std::byte* in, int n, sqlite3_int64 at) {
+  const std::uint32_t header = n == static_cast<int>(kWalFrameHeader) ? frame_at(at, 0) : 0;
+  const std::uint32_t page = n == static_cast<int>(kDbPage) ? frame_at(at, kWalFrameHeader) : 0;
+  const bool next = at == s.held_at + static_cast<sqlite3_int64>(s.held.size());
+  int rc = SQLITE_OK;
+  if (header > s.last_frame || (page > s.last_frame && page == s.header_frame && next && !s.held.empty())) {
+    if (!s.held.empty() && !next) rc = write_held(f, s);
+    if (rc != SQLITE_OK) return rc;
+    if (s.held.empty()) {
+      s.held_at = at;
+      try {
+        s.held.reserve(kHeld + kWalFrame);
+      } catch (const std::bad_alloc&) {
+        return SQLITE_IOERR_NOMEM;
+      }
+    }
+    s.held.insert(s.held.end(), in, in + n);
+    const bool last = page != 0 && be32(s.header.data() + 4) != 0;
+    if (last || (page != 0 && s.held.size() >= kHeld)) rc = write_held(f, s);
+  } else {
+    rc = write_held(f, s);
+    if (rc == SQLITE_OK) rc = real(f)->pMethods->xWrite(real(f), in, n, at);
+  }
+  if (rc != SQLITE_OK) return rc;
+  if (at == 0) s.last_frame = 0;
+  s.last_frame = std::max(s.last_frame, page);
+  note_wal_write(s, in, n, at);
+  return SQLITE_OK;
+}
+
 int x_close(sqlite3_file* f) {
   const int rc = real(f)->pMethods->xClose(real(f));
   delete reinterpret_cast<File*>(f)->state;
@@ -213,6 +260,8 @@ int x_close(sqlite3_file* f) {
 int x_read(sqlite3_file* f, void* out, int n, sqlite3_int64 at) {
   State& s = state(f);
   if (is_page(s, n, at)) return read_database_page(f, s, out, at);
+  if (s.kind == Kind::wal)
+    if (const int rc = write_held(f, s); rc != SQLITE_OK) return rc;
   if (s.kind == Kind::wal && n == static_cast<int>(kDbPage))
     if (const std::uint32_t frame = frame_at(at, kWalFrameHeader); frame != 0)
       return read_wal_page(f, s, out, at, frame);
@@ -227,16 +276,19 @@ int x_write(sqlite3_file* f, const void* in, int n, sqlite3_int64 at) {
   if (s.kind == Kind::other) return real(f)->pMethods->xWrite(real(f), in, n, at);
   if (const int rc = ask(DiskEvent::write, s.path); rc != SQLITE_OK) return rc;
   if (is_page(s, n, at)) return tell(write_database_page(f, s, in, at), DiskEvent::write, s.path);
-  const int rc = real(f)->pMethods->xWrite(real(f), in, n, at);
-  if (rc == SQLITE_OK && s.kind == Kind::wal) note_wal_write(s, static_cast<const std::byte*>(in), n, at);
-  return tell(rc, DiskEvent::write, s.path);
+  if (s.kind == Kind::wal)
+    return tell(write_wal(f, s, static_cast<const std::byte*>(in), n, at), DiskEvent::write, s.path);
+  return tell(real(f)->pMethods->xWrite(real(f), in, n, at), DiskEvent::write, s.path);
 }
 
 int x_truncate(sqlite3_file* f, sqlite3_int64 size) {
+  if (const int rc = write_held(f, state(f)); rc != SQLITE_OK) return rc;
   state(f).reserved = 0;
   return real(f)->pMethods->xTruncate(real(f), size);
 }
 
+// Leaves alone what is held: a barrier syncs beside the connection's thread, and what it covers was written
+// with its commit frame.
 int x_sync(sqlite3_file* f, int flags) {
   State& s = state(f);
   if (s.kind == Kind::other) return real(f)->pMethods->xSync(real(f), flags);
@@ -309,6 +361,8 @@ constexpr std::uint64_t mix(std::uint64_t h, std::uint64_t w) {
 
 const char* our_vfs() {
   static const char* const name = [] {
+    // Before SQLite starts: its count of memory takes a lock at each allocation, and nobody asks for it.
+    (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     static sqlite3_vfs v = *unix_vfs();
     v.pNext = nullptr;
     v.zName = "indra";

@@ -112,7 +112,8 @@ Writer::~Writer() {
   {
     MutexLock lock{wake_mutex_};
     stop_ = true;
-    wake_cv_.notify_all();
+    commit_cv_.notify_all();
+    checkpoint_cv_.notify_all();
   }
   if (committer_.joinable()) committer_.join();
   if (checkpointer_.joinable()) checkpointer_.join();
@@ -178,6 +179,7 @@ Result<void> Writer::ensure_transaction() {
   if (open_) return {};
   INDRA_TRY(run("BEGIN IMMEDIATE"));
   open_ = true;
+  told_grown_ = false;
   changes_before_ = sqlite3_total_changes64(db_->raw());
   return {};
 }
@@ -216,7 +218,9 @@ Result<void> Writer::end_mutation(bool ok) {
   if (ok) {
     INDRA_TRY(run("RELEASE m"));
     mutations_.fetch_add(1);
-    if (asleep_.load() || sqlite3_total_changes64(db_->raw()) - changes_before_ > kManyChanges) wake();
+    const bool grown = !told_grown_ && sqlite3_total_changes64(db_->raw()) - changes_before_ > kManyChanges;
+    if (grown) told_grown_ = grown_ = true;
+    if (grown || asleep_.load()) wake_committer();
     return {};
   }
   if (sqlite3_get_autocommit(db_->raw()) != 0) {
@@ -296,7 +300,8 @@ Result<void> Writer::commit_with(const std::function<Result<void>()>& after) {
   }
   if (!news) return {};
   if (options_.committed) options_.committed();
-  if (options_.background && wal_bytes() > options_.wal_limit / 2 && !want_checkpoint_.exchange(true)) wake();
+  if (options_.background && wal_bytes() > options_.wal_limit / 2 && !want_checkpoint_.exchange(true))
+    wake_checkpointer();
   return {};
 }
 
@@ -415,12 +420,18 @@ int Writer::blocking_reader() const {
 
 // ---- background ----
 
-void Writer::wake() {
+void Writer::wake_committer() {
   MutexLock lock{wake_mutex_};
-  wake_cv_.notify_all();
+  commit_cv_.notify_all();
 }
 
-// Polls while there is something to do, so that a mutation need not signal: it only does when asleep_.
+void Writer::wake_checkpointer() {
+  MutexLock lock{wake_mutex_};
+  checkpoint_cv_.notify_all();
+}
+
+// Polls while there is something to do, so that a mutation need not signal: it only does when asleep_, and
+// once for a transaction that has grown.
 void Writer::committer() {
   const TimeNs tick = std::clamp<TimeNs>(
       std::min({options_.idle_commit, options_.busy_commit, options_.barrier_every}), 1'000'000, kSecond);
@@ -435,15 +446,17 @@ void Writer::committer() {
       asleep_ = true;
       if (!stop_ && (mutations_.load() == durable_.load() || failed_)) {
         if (at_rest() || failed_)
-          wake_cv_.wait(wake_mutex_);
+          commit_cv_.wait(wake_mutex_);
         else
-          wake_cv_.wait_for(wake_mutex_, std::chrono::nanoseconds{kRestAfter});
+          commit_cv_.wait_for(wake_mutex_, std::chrono::nanoseconds{kRestAfter});
       }
       asleep_ = false;
-      if (stop_) return;
-      wake_cv_.wait_for(wake_mutex_, std::chrono::nanoseconds{tick});
+      const auto until = std::chrono::steady_clock::now() + std::chrono::nanoseconds{tick};
+      while (!stop_ && !grown_ && commit_cv_.wait_until(wake_mutex_, until) != std::cv_status::timeout) {
+      }
       if (stop_) return;
     }
+    const bool grown = grown_.exchange(false);
     if (failed_) continue;
     const std::uint64_t count = mutations_.load();
     const TimeNs t = now();
@@ -462,13 +475,13 @@ void Writer::committer() {
     if (undurable != 0 && t - undurable >= options_.barrier_every) {
       complain(barrier());
       pending = undurable = 0;
-    } else if (pending != 0 && (idle || t - pending >= options_.busy_commit)) {
+    } else if (pending != 0 && (idle || grown || t - pending >= options_.busy_commit)) {
       complain(commit());
       pending = 0;
     }
     if (t - last_news >= kRestAfter && count == durable_.load() && !at_rest() &&
         !want_checkpoint_.exchange(true))
-      wake();
+      wake_checkpointer();
   }
 }
 
@@ -476,7 +489,7 @@ void Writer::checkpointer() {
   for (;;) {
     {
       MutexLock lock{wake_mutex_};
-      while (!stop_ && !want_checkpoint_) wake_cv_.wait(wake_mutex_);
+      while (!stop_ && !want_checkpoint_) checkpoint_cv_.wait(wake_mutex_);
       if (stop_) return;
     }
     want_checkpoint_ = false;
@@ -484,7 +497,7 @@ void Writer::checkpointer() {
     if (!blocked_) continue;
     // Somebody reads an old state. Asking again at once would only burn the disk.
     MutexLock lock{wake_mutex_};
-    if (!stop_) wake_cv_.wait_for(wake_mutex_, std::chrono::milliseconds{200});
+    if (!stop_) checkpoint_cv_.wait_for(wake_mutex_, std::chrono::milliseconds{200});
   }
 }
 

@@ -142,7 +142,8 @@ class Writer {
   Error poison(Error e);  // failed for good
   void committer();
   void checkpointer();
-  void wake();
+  void wake_committer();
+  void wake_checkpointer();
 
   std::string path_;
   WriterOptions options_;
@@ -154,6 +155,7 @@ class Writer {
   bool open_ INDRA_GUARDED_BY(mutex_) = false;  // a transaction is open
   bool full_ INDRA_GUARDED_BY(mutex_) = false;  // the last COMMIT had no room: try before taking more
   std::int64_t changes_before_ INDRA_GUARDED_BY(mutex_) = 0;
+  bool told_grown_ INDRA_GUARDED_BY(mutex_) = false;  // the committer knows of this transaction's size
 
   Mutex commit_mutex_;
 
@@ -177,9 +179,10 @@ class Writer {
   std::atomic<bool> failed_{false};
 
   Mutex wake_mutex_;
-  std::condition_variable_any wake_cv_;
+  std::condition_variable_any commit_cv_, checkpoint_cv_;
   bool stop_ INDRA_GUARDED_BY(wake_mutex_) = false;
   std::atomic<bool> asleep_{false};  // the committer waits without a limit
+  std::atomic<bool> grown_{false};   // the open transaction is to be committed soon
   std::atomic<bool> want_checkpoint_{false};
   std::thread committer_, checkpointer_;
 };

@@ -168,18 +168,20 @@ Result<void> ViewImpl::fallocate(const Caller& c, Handle h, int mode, std::uint6
   if (n == 0) return fail(EINVAL);
   if (at > kMaxFileSize || n > kMaxFileSize - at) return fail(EFBIG);
   const bool keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
+  const bool kill = c.uid != 0;
   if (mode == 0 || mode == FALLOC_FL_KEEP_SIZE) {
     INDRA_TRY(check_writable(n));
     const OpenFile& f = file(h);
-    if (keep_size || !f.session) return {};
-    return change(c, h, false, [&](Session& s) INDRA_NO_ANALYSIS -> Result<void> {
+    if (!f.session) return {};
+    if (keep_size) return kill ? kill_suid_sgid(c, f.session->key.node) : Result<void>{};
+    return change(c, h, kill, [&](Session& s) INDRA_NO_ANALYSIS -> Result<void> {
       return at + n > s.content->size() ? s.content->truncate(at + n) : Result<void>{};
     });
   }
   if (mode != kPunch && mode != FALLOC_FL_ZERO_RANGE && mode != (FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE))
     return fail(EOPNOTSUPP);
   INDRA_TRY(check_writable(0));
-  return change(c, h, false, [&](Session& s) INDRA_NO_ANALYSIS -> Result<void> {
+  return change(c, h, kill, [&](Session& s) INDRA_NO_ANALYSIS -> Result<void> {
     const std::uint64_t size = s.content->size();
     if (at < size) INDRA_TRY(s.content->punch(at, std::min(n, size - at)));
     if (!keep_size && at + n > size) INDRA_TRY(s.content->truncate(at + n));
@@ -215,7 +217,7 @@ Result<std::uint64_t> ViewImpl::copy_file_range(const Caller& c, Handle from, st
     return {};
   };
   if (source.frozen || source.session == target.session) {
-    INDRA_TRY(change(c, to, false, copy));
+    INDRA_TRY(change(c, to, c.uid != 0, copy));
     return done;
   }
   // Two sessions: locked in the order of their keys; change() locks the target itself, so it is spelt out
@@ -236,6 +238,7 @@ Result<std::uint64_t> ViewImpl::copy_file_range(const Caller& c, Handle from, st
     };
     INDRA_TRY(both());
   }
+  if (c.uid != 0) INDRA_TRY(kill_suid_sgid(c, b.key.node));
   fs_.notify(branch(), this, Change::data, b.key.node);
   return done;
 }

@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <fstream>
+#include <sstream>
 
 #include "base/log.h"
 #include "fs/internal/fs_impl.h"
@@ -109,21 +111,46 @@ Result<Attr> ViewImpl::getattr(NodeId node) {
   return attr(row, a);
 }
 
+namespace {
+bool in_group(const Caller& c, gid_t gid) {
+  if (c.gid == gid) return true;
+  std::ifstream in{"/proc/" + std::to_string(c.pid) + "/status"};
+  for (std::string line; std::getline(in, line);) {
+    if (!line.starts_with("Groups:")) continue;
+    std::istringstream groups{line.substr(7)};
+    for (gid_t g = 0; groups >> g;)
+      if (g == gid) return true;
+  }
+  return false;
+}
+}  // namespace
+
 Result<void> ViewImpl::kill_suid_sgid(const Caller& c, NodeId node) {
-  return fs_.writer().mutate([&](Tx& tx) -> Result<void> {
+  INDRA_LET(const NodeRow now, fs_.writer().read([&](Tx& tx) { return fs_.tree().node(tx, chain_, node); }));
+  if ((now.mode & (S_ISUID | S_ISGID)) == 0 && (now.flags & kHasXattrs) == 0) return {};
+  // Asked here, because it may read from /proc: nothing is waited for inside a mutation.
+  const bool of_group = in_group(c, now.gid);
+  bool changed = false;
+  INDRA_TRY(fs_.writer().mutate([&](Tx& tx) -> Result<void> {
     INDRA_LET(NodeRow row, fs_.tree().node(tx, chain_, node));
     std::uint32_t mode = row.mode & ~static_cast<std::uint32_t>(S_ISUID);
-    if ((mode & S_IXGRP) != 0) mode &= ~static_cast<std::uint32_t>(S_ISGID);
+    const bool member = of_group && row.gid == now.gid;  // as the kernel: a stranger's write ends it too
+    if ((mode & S_ISGID) != 0 && ((mode & S_IXGRP) != 0 || !member))
+      mode &= ~static_cast<std::uint32_t>(S_ISGID);
     if ((row.flags & kHasXattrs) != 0) {
       INDRA_LET(const auto caps, fs_.tree().xattr(tx, chain_, node, "security.capability"));
       if (caps)
         INDRA_TRY(fs_.tree().set_xattr(tx, who(c), chain_, node, "security.capability", std::nullopt, 0));
     }
-    if (mode == row.mode) return {};
+    changed = mode != row.mode;
+    if (!changed) return {};
     row.mode = mode;
     INDRA_LET(const NodeRow after, fs_.tree().set_attributes(tx, who(c), chain_, row));
     return {};
-  });
+  }));
+  // Our own front end too: the kernel that asked for it does not forget the mode that it has cached.
+  if (changed) fs_.notify(branch(), nullptr, Change::attributes, node);
+  return {};
 }
 
 Result<Attr> ViewImpl::setattr(const Caller& c, NodeId node, const SetAttr& set) {

@@ -1,5 +1,7 @@
 #include "mount/internal/loop.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <chrono>
 #include <system_error>
@@ -11,13 +13,17 @@ namespace indra {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr auto kParked = 5s;     // an extra worker that nobody needs for this long ends
-constexpr auto kTick = 5ms;      // an operation seen in two looks is one that waits
-constexpr int kQuietTicks = 10;  // the supervisor sleeps after so many looks at nothing
+constexpr auto kParked = 5s;              // an extra worker that nobody needs for this long ends
+constexpr auto kTick = 1ms;               // an operation seen in two looks is one that waits
+constexpr int kQuietTicks = 50;           // the supervisor sleeps after so many looks at nothing
+constexpr std::size_t kLong = 128 << 10;  // bytes of a request that takes a while
+constexpr unsigned kBase = 1;             // workers that serve when little comes
+constexpr unsigned kQueue = 8;            // so many requests without a pause: another worker helps
+constexpr TimeNs kBeside = 30'000;        // a worker that finds nothing beside another goes after this long
 
-unsigned base_workers(const MountOptions& o) {
+unsigned crew(const MountOptions& o) {
   const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
-  return o.workers != 0 ? std::min(o.workers, cores) : std::min(2u, cores);
+  return std::min(o.workers != 0 ? o.workers : 3U, cores);
 }
 
 }  // namespace
@@ -25,13 +31,13 @@ unsigned base_workers(const MountOptions& o) {
 Loop::Loop(Connection& connection, Dispatcher& dispatcher, const MountOptions& options)
     : connection_{connection},
       dispatcher_{dispatcher},
-      base_{base_workers(options)},
-      most_{std::max(options.max_workers, base_ + 1)},
+      crew_{crew(options)},
+      most_{std::max(options.max_workers, crew_ + 1)},
       spin_{std::thread::hardware_concurrency() > 1 ? options.spin : 0} {}
 
 void Loop::start() {
   const MutexLock lock{mutex_};
-  for (unsigned i = 0; i < base_; ++i) add();
+  for (unsigned i = 0; i < kBase; ++i) add();
   supervisor_ = std::thread{[this] { supervise(); }};
 }
 
@@ -74,6 +80,8 @@ void Loop::work(Worker& w) {
 
 bool Loop::serve(Worker& w, Buffer& buffer) {
   TimeNs last = system_clock().steady();
+  unsigned row = 0;
+  asking_.fetch_add(1, std::memory_order_relaxed);
   for (;;) {
     std::size_t size = 0;
     switch (connection_.receive(buffer.request(), size)) {
@@ -85,20 +93,30 @@ bool Loop::serve(Worker& w, Buffer& buffer) {
         return false;
       }
       case Connection::Received::request: {
+        const bool last_asker = asking_.fetch_sub(1, std::memory_order_relaxed) == 1;
         const std::uint64_t turn = w.turns.fetch_add(1, std::memory_order_relaxed) + 1;
         if (Dispatcher::slow(buffer))
           leave(w, turn);
         else if (!watched_.load(std::memory_order_relaxed)) [[unlikely]]
           watch();
+        if (++row % kQueue == 0 || (last_asker && size >= kLong)) help();
         dispatcher_.handle(buffer, size);
         w.turns.fetch_add(1, std::memory_order_relaxed);
         if (w.away.load(std::memory_order_relaxed) && !come_back(w)) return true;
+        asking_.fetch_add(1, std::memory_order_relaxed);
         last = system_clock().steady();
         break;
       }
-      case Connection::Received::nothing:
-        if (system_clock().steady() - last >= spin_) connection_.wait(-1);
+      case Connection::Received::nothing: {
+        row = 0;
+        const TimeNs idle = system_clock().steady() - last;
+        if (idle >= kBeside && step_aside()) return true;
+        if (idle >= spin_)
+          connection_.wait(-1);
+        else
+          ::sched_yield();  // to the caller that was just answered, if it waits for this core
         break;
+      }
     }
   }
 }
@@ -130,8 +148,23 @@ void Loop::leave(Worker& w, std::uint64_t turn) {
 bool Loop::come_back(Worker& w) {
   const MutexLock lock{mutex_};
   w.away.store(false);
-  if (serving_ >= base_ && !ended_) return false;
+  if (serving_ >= kBase && !ended_) return false;
   ++serving_;
+  return true;
+}
+
+void Loop::help() {
+  const MutexLock lock{mutex_};
+  if (serving_ + called_ < crew_) replace();
+}
+
+bool Loop::step_aside() {
+  unsigned n = asking_.load(std::memory_order_relaxed);
+  do {
+    if (n < 2) return false;
+  } while (!asking_.compare_exchange_weak(n, n - 1, std::memory_order_relaxed));
+  const MutexLock lock{mutex_};
+  --serving_;
   return true;
 }
 
@@ -184,7 +217,7 @@ void Loop::supervise() INDRA_NO_ANALYSIS {
       }
       seen[&w] = turn;
     }
-    while (serving_ + called_ < base_ && !ended_) {
+    while (serving_ + called_ < kBase && !ended_) {
       const unsigned before = serving_ + called_;
       replace();
       if (serving_ + called_ == before) break;

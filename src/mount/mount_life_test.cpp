@@ -106,6 +106,34 @@ TEST_F(MountLife, M2_a_busy_mount_stays_unless_lazily_unmounted) {
   EXPECT_FALSE(mount_->running());
 }
 
+TEST_F(MountLife, M2_a_dead_mount_is_repaired_though_the_kernel_still_answers_for_it) {
+  int up[2], go[2];
+  ASSERT_EQ(::pipe(up), 0);
+  ASSERT_EQ(::pipe(go), 0);
+  char c = 0;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    auto m = Mount::start(options_, views_);
+    (void)!::write(up[1], m ? "y" : "n", 1);
+    (void)!::read(go[0], &c, 1);
+    ::kill(::getpid(), SIGKILL);
+  }
+  ASSERT_EQ(::read(up[0], &c, 1), 1);
+  ASSERT_EQ(c, 'y');
+  struct stat st {};
+  ASSERT_EQ(::stat(at("").c_str(), &st), 0);
+  ASSERT_EQ(::write(go[1], "x", 1), 1);
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  ASSERT_TRUE(WIFSIGNALED(status));
+  EXPECT_EQ(::stat(options_.mountpoint.c_str(), &st), 0);  // from its cache
+  start();
+  write_file(at("f"), "alive");
+  ASSERT_TRUE(mount_->stop());
+  EXPECT_EQ(errno_of(::umount2(options_.mountpoint.c_str(), 0)), EINVAL);
+  for (const int fd : {up[0], up[1], go[0], go[1]}) ::close(fd);
+}
+
 TEST_F(MountLife, M2_a_dead_mount_is_repaired) {
   const pid_t child = ::fork();
   if (child == 0) {

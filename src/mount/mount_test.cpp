@@ -1,10 +1,15 @@
 // What programs do, through the kernel: the adapter says what the View says.
+#include <linux/aio_abi.h>
 #include <linux/falloc.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
 #include <array>
+#include <atomic>
+#include <memory>
+#include <thread>
 
 #include "mount/internal/test_mount.h"
 
@@ -37,6 +42,54 @@ TEST_F(MountedFiles, read_back_what_was_written_at_every_size) {
     ASSERT_EQ(::stat(at("f").c_str(), &st), 0);
     EXPECT_EQ(static_cast<std::size_t>(st.st_size), size);
   }
+}
+
+// A reader beside a write past the page cache may bring old bytes into the cache again: they must not stay
+// there.
+TEST_F(MountedFiles, written_asynchronously_past_the_cache_do_not_read_as_before) {
+  constexpr std::size_t kPart = 65536, kParts = 10;
+  write_file(at("f"), std::string(kPart * kParts, 'a'));
+  const int direct = ::open(at("f").c_str(), O_WRONLY | O_DIRECT), fd = ::open(at("f").c_str(), O_RDONLY);
+  ASSERT_GE(direct, 0);
+  ASSERT_GE(fd, 0);
+  std::atomic<bool> end{false};
+  std::thread reader{[&] {
+    std::string text(kPart * kParts, 0);
+    while (!end) (void)!::pread(fd, text.data(), text.size(), 0);
+  }};
+  aio_context_t context = 0;
+  ASSERT_EQ(::syscall(SYS_io_setup, kParts, &context), 0);
+  const std::unique_ptr<char, decltype(&std::free)> data{static_cast<char*>(std::aligned_alloc(4096, kPart)),
+                                                         &std::free};
+  std::string text(kPart * kParts, 0);
+  int stale = 0;
+  for (int round = 0; round < 400 && stale == 0; ++round) {
+    const char wanted = static_cast<char>('b' + round % 20);
+    std::memset(data.get(), wanted, kPart);
+    std::array<iocb, kParts> blocks{};
+    std::array<iocb*, kParts> list{};
+    for (std::size_t i = 0; i < kParts; ++i) {
+      blocks[i].aio_fildes = static_cast<std::uint32_t>(direct);
+      blocks[i].aio_lio_opcode = IOCB_CMD_PWRITE;
+      blocks[i].aio_buf = reinterpret_cast<std::uintptr_t>(data.get());
+      blocks[i].aio_nbytes = kPart;
+      blocks[i].aio_offset = static_cast<std::int64_t>(i * kPart);
+      list[i] = &blocks[i];
+    }
+    ASSERT_EQ(::syscall(SYS_io_submit, context, kParts, list.data()), static_cast<long>(kParts));
+    std::array<io_event, kParts> events{};
+    ASSERT_EQ(::syscall(SYS_io_getevents, context, kParts, kParts, events.data(), nullptr),
+              static_cast<long>(kParts));
+    for (const io_event& e : events) ASSERT_EQ(e.res, static_cast<std::int64_t>(kPart));
+    ASSERT_EQ(::pread(fd, text.data(), text.size(), 0), static_cast<ssize_t>(text.size()));
+    for (const char c : text) stale += c != wanted ? 1 : 0;
+  }
+  end = true;
+  reader.join();
+  EXPECT_EQ(stale, 0);
+  ::syscall(SYS_io_destroy, context);
+  ::close(direct);
+  ::close(fd);
 }
 
 TEST_F(MountedFiles, are_made_removed_and_found_missing) {

@@ -39,7 +39,7 @@ struct MountOptions {
   std::string fsname = "indrafs";  ///< shown as source in /proc/mounts: the vault's path
   LockMode locks = LockMode::kernel;
   CacheMode cache = CacheMode::write_through;
-  unsigned workers = 0;                            ///< 0 = two, or one on a single core
+  unsigned workers = 0;                            ///< at the same time while requests queue up; 0 = three
   unsigned max_workers = 16;                       ///< while operations wait for a disk
   TimeNs spin = 100'000;                           ///< how long a worker asks again before it sleeps
   TimeNs entry_timeout = kSecond * 1'000'000'000;  ///< how long the kernel may keep a name ...

@@ -5,6 +5,7 @@
 #include <spawn.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -173,12 +174,13 @@ Result<void> unmount_path(const std::string& path, bool lazy) {
 Result<std::string> prepare_mountpoint(const MountOptions& options) {
   INDRA_LET(std::string path, absolute(options.mountpoint));
   struct stat st {};
-  if (::stat(path.c_str(), &st) != 0) {
-    if (errno != ENOTCONN) return fail(errno, "mount point " + path);
+  struct statfs asked {};  // the kernel answers stat of a dead mount from its cache, but never this
+  if (::statfs(path.c_str(), &asked) != 0 || ::stat(path.c_str(), &st) != 0) {
+    if (errno != ENOTCONN && errno != ECONNABORTED) return fail(errno, "mount point " + path);
     log::warn("{} is a dead mount of a daemon that ended; taking it away", path);
     INDRA_TRY(unmount_path(path, true));
-    if (::stat(path.c_str(), &st) != 0) return fail(errno, "mount point " + path);
   }
+  if (::stat(path.c_str(), &st) != 0) return fail(errno, "mount point " + path);
   if (!S_ISDIR(st.st_mode)) return fail(ENOTDIR, "mount point " + path);
   if (mounted_type(path) == "fuse.indrafs")
     return fail(EBUSY, path + " is mounted already; `indrafs unmount` it first");

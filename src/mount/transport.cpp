@@ -157,9 +157,9 @@ Result<void> Connection::mount_by_helper(const MountOptions& options) {
 
 Result<void> Connection::handshake(const MountOptions& options) {
   constexpr std::uint64_t wanted =
-      FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_ATOMIC_O_TRUNC | FUSE_DONT_MASK | FUSE_ASYNC_DIO |
-      FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2 |
-      FUSE_MAX_PAGES | FUSE_CACHE_SYMLINKS | FUSE_EXPLICIT_INVAL_DATA | FUSE_SETXATTR_EXT |
+      FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_ATOMIC_O_TRUNC | FUSE_DONT_MASK | FUSE_DO_READDIRPLUS |
+      FUSE_READDIRPLUS_AUTO | FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_MAX_PAGES |
+      FUSE_CACHE_SYMLINKS | FUSE_EXPLICIT_INVAL_DATA | FUSE_SETXATTR_EXT |
       static_cast<std::uint64_t>(FUSE_INIT_EXT) | wire::kHasExpireOnly | wire::kDirectIoAllowMmap;
   const auto space = std::make_unique<std::array<std::byte, kPage + kMaxTransfer + kPage>>();
   for (;;) {

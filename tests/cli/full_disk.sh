@@ -22,7 +22,7 @@ echo precious >m/keep && sync m/keep
 grep -q "No space left" err || die "dd was not told"
 full=
 for n in $(seq 3000); do
-  head -c 3000 /dev/urandom >"m/small$n" 2>err || { full=$n; break; }
+  { head -c 3000 /dev/urandom >"m/small$n"; } 2>err || { full=$n; break; }  # the open may be what fails
 done
 [[ $full ]] || die "3,000 small files fit"
 grep -q "No space left" err || die "the shell was not told"

@@ -91,12 +91,14 @@ for s in TERM INT HUP; do
 done
 
 # A daemon that died: unmount takes the mount away, mount repairs it.
-kill -9 "$(pid)"
-sleep 0.3
+d=$(pid)
+kill -9 "$d"
+while [[ -e /proc/$d ]]; do sleep 0.05; done
 expect 0 $i mount m
 same "$(cat m/vault/one)" one
-kill -9 "$(pid)"
-sleep 0.3
+d=$(pid)
+kill -9 "$d"
+while [[ -e /proc/$d ]]; do sleep 0.05; done
 expect 0 $i unmount m
 same "$($i cat :/one)" one
 

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$1"
 find . -mindepth 1 -printf '%P %y %m %U:%G %n %s %T@ %C@ -> %l\n' | LC_ALL=C sort
 find . -type f -print0 | xargs -0r b3sum | LC_ALL=C sort -k 2 >"$OLDPWD/computed"
-getfattr -R -P -d -m - . 2>/dev/null | LC_ALL=C sort
+getfattr -R -P -h -d -m - . | LC_ALL=C sort
 cat "$OLDPWD/computed"
 # "# file: NAME" and "user.indra.hash="HASH"" in turns become lines as b3sum's
 find . -type f -print0 | xargs -0r getfattr --absolute-names -n user.indra.hash |

@@ -72,13 +72,16 @@ class ContentImpl final : public Content {
   Result<Slot*> buffer_for(std::uint64_t index, bool discard_old);
   /// All of the chunk as it reads now becomes a buffer that hides everything below.
   Result<void> take_up(std::uint64_t index, bool whole);
-  Result<void> spill(std::uint64_t index);
+  /// The chunk goes to a segment. `known`: the file's hash, when this is its only chunk.
+  Result<void> spill(std::uint64_t index, const std::optional<BlobHash>& known = {});
   void hand_on(std::uint64_t index, Slot& slot);
   void wait_for_workers();
   Result<void> keep_bounds(std::uint64_t spare);
   void charge(std::int64_t n);
   void drop_slot(std::map<std::uint64_t, Slot>::iterator it);
   bool below_has(std::uint64_t index) const;  // the base shows something in this chunk (no I/O for new files)
+  Result<std::pair<std::uint64_t, std::uint64_t>> extent(std::uint64_t index, bool hole_before,
+                                                         bool hole_behind) const;
   Result<bool> has_data(std::uint64_t index) const;
   Result<std::uint64_t> next_data(
       std::uint64_t index) const;  ///< chunk with data at or after; UINT64_MAX = none

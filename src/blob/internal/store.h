@@ -186,7 +186,9 @@ class Store final : public ContentStore {
   [[nodiscard]] Result<void> ensure_ids(std::uint64_t n);
   [[nodiscard]] std::uint64_t next_id() { return ids_.fetch_add(1); }
 
-  [[nodiscard]] Result<Entry> append(ChunkBytes::Lane&, Mutex&, std::uint64_t index, bool root, ByteView);
+  /// `known`: the hash of the bytes, when `root` and somebody has computed it.
+  [[nodiscard]] Result<Entry> append(ChunkBytes::Lane&, Mutex&, std::uint64_t index, bool root, ByteView,
+                                     const std::optional<BlobHash>& known = {});
   void discard(const Entry&);
   void settle(const Entry&);  ///< rows refer to it now
   void note_patched(BlobId, std::uint64_t bytes);
@@ -244,6 +246,8 @@ class Store final : public ContentStore {
 
   Mutex garbage_mutex_;
   std::vector<Extent> garbage_ INDRA_GUARDED_BY(garbage_mutex_);  // never referred to by a row
+  std::uint64_t garbage_bytes_ INDRA_GUARDED_BY(garbage_mutex_) = 0;
+  TimeNs garbage_since_ INDRA_GUARDED_BY(garbage_mutex_) = 0;
   std::map<std::uint32_t, std::uint64_t> unsettled_
       INDRA_GUARDED_BY(garbage_mutex_);  // bytes not referred to yet
 

@@ -1,8 +1,9 @@
-// The workers that read requests: few, spinning for a moment after each request, asleep when nothing comes,
-// more of them while operations wait for a disk.
+// The workers that read requests: one that asks, spinning for a moment after each request and asleep when
+// nothing comes; others while requests queue up, or while operations wait for a disk.
 //
 // A worker is away while its operation is of a kind that waits for a disk, or has lasted some milliseconds.
-// When all are away another takes over; one that comes back and is not needed parks, and ends after a while.
+// When all are away another takes over. One that comes back and is not needed, and one that finds nothing to
+// do beside another that asks, parks, and ends after a while.
 //
 // Source: docs/design/mount.md, M3, M4.
 #pragma once
@@ -37,6 +38,8 @@ class Loop {
   bool park() INDRA_EXCLUDES(mutex_);
   void leave(Worker&, std::uint64_t turn) INDRA_EXCLUDES(mutex_);  // it is away now
   bool come_back(Worker&) INDRA_EXCLUDES(mutex_);                  // false: park
+  void help() INDRA_EXCLUDES(mutex_);        // requests queue up: one more, if there may be
+  bool step_aside() INDRA_EXCLUDES(mutex_);  // true: somebody else asks, so park
   void replace() INDRA_REQUIRES(mutex_);
   void add() INDRA_REQUIRES(mutex_);
   void watch() INDRA_EXCLUDES(mutex_);
@@ -44,9 +47,10 @@ class Loop {
 
   Connection& connection_;
   Dispatcher& dispatcher_;
-  const unsigned base_, most_;
+  const unsigned crew_, most_;  // so many serve at the same time; with those that are away
   const TimeNs spin_;
   std::atomic<unsigned> running_{0};
+  std::atomic<unsigned> asking_{0};   // serving and not inside an operation
   std::atomic<bool> watched_{false};  // the supervisor looks every few milliseconds
   Mutex mutex_;
   std::condition_variable_any parked_cv_, supervisor_cv_, done_cv_;
