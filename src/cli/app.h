@@ -24,6 +24,7 @@ struct Place {
   std::string vault;
   std::string branch = "main", snapshot;
   std::string path = "/";
+  Json at;            ///< {"seq": N}: a moment of the branch; null for the head
   std::string shown;  ///< as the user wrote it
   [[nodiscard]] Json request(const char* verb) const;
 };
@@ -43,7 +44,9 @@ class Context {
   /// Connected to the vault of `p`, waiting for whoever holds it. One connection is kept for the last vault
   /// asked for.
   [[nodiscard]] Result<Client*> reach(const std::string& vault);
-  void close() { client_.reset(); }
+  void close() { client_.reset(), client_vault_.clear(); }
+  /// `p` as it was in a snapshot, or at a time (--at): then says which moment is kept.
+  [[nodiscard]] Result<void> as_of(Place& p, const std::string& snapshot, const std::string& at);
   /// One line on standard error: "indrafs: VERB: THING: what is wrong; the way out".
   void complain(std::string_view thing, const Error& e) const;
   void say(std::string_view text) const;  ///< the same for what is no error
@@ -81,6 +84,11 @@ struct HostMount {
 CLI::App* add_verb(CLI::App& app, Context& ctx, const std::string& name, const std::string& about,
                    const std::string& examples, std::function<Result<int>()> run);
 void add_json(CLI::App* verb, Context& ctx);
+
+/// What --at means: a moment as {"seq": N} or {"time": ns}. "2026-01-31 12:00[:05]", "12:00", "2h", "3 days
+/// ago", "yesterday", "@SECONDS", "seq:N"; local time. Nothing when it is none of these.
+[[nodiscard]] std::optional<Json> parse_when(std::string_view text, TimeNs now);
+void add_as_of(CLI::App* verb, std::string& snapshot, std::string& at);
 
 void add_init(CLI::App&, Context&);
 void add_mount(CLI::App&, Context&);

@@ -17,10 +17,11 @@ std::string name_of(const Json& j, const char* key) { return shown_name(name_fie
 }  // namespace
 
 void add_branch(CLI::App& app, Context& ctx) {
-  CLI::App* group = app.add_subcommand("branch", "Branches: make and list");
+  CLI::App* group = app.add_subcommand("branch", "Branches: make, list, rename, protect, delete");
   group->require_subcommand(1);
   struct Options {
-    std::string name, from = "main", snapshot;
+    std::string name, from = "main", snapshot, at;
+    bool committed = false;
   };
   auto o = std::make_shared<Options>();
   CLI::App* create =
@@ -29,17 +30,26 @@ void add_branch(CLI::App& app, Context& ctx) {
                "create old --from-snapshot monday",
                [&ctx, o]() -> Result<int> {
                  check_name(o->name);
-                 INDRA_LET(Client * client, ctx.reach(ctx.vault()));
+                 Place p;
+                 p.vault = ctx.vault();
+                 p.branch = o->from;
+                 INDRA_TRY(ctx.as_of(p, {}, o->at));
+                 INDRA_LET(Client * client, ctx.reach(p.vault));
                  INDRA_LET(const Json j, client->call({{"verb", "branch_create"},
                                                        {"name", name_to_json(o->name)},
                                                        {"from", name_to_json(o->from)},
-                                                       {"from_snapshot", name_to_json(o->snapshot)}}));
+                                                       {"from_snapshot", name_to_json(o->snapshot)},
+                                                       {"at", p.at},
+                                                       {"committed", o->committed}}));
                  if (ctx.json) fmt::print("{}\n", j.dump(2));
                  return 0;
                });
   create->add_option("NAME", o->name, "of the new branch")->required();
   create->add_option("--from", o->from, "the branch to fork (default: main)");
-  create->add_option("--from-snapshot", o->snapshot, "fork it as it was in this snapshot");
+  auto* snapshot = create->add_option("--from-snapshot", o->snapshot, "fork it as it was in this snapshot");
+  create->add_option("--at", o->at, "fork it as it was then: '2026-01-31 12:00', '2h ago', yesterday, seq:N")
+      ->excludes(snapshot);
+  create->add_flag("--committed", o->committed, "without what files being written hold so far");
   add_json(create, ctx);
   CLI::App* list =
       add_verb(*group, ctx, "list", "List the branches", "  indrafs branch list", [&ctx]() -> Result<int> {
@@ -51,16 +61,59 @@ void add_branch(CLI::App& app, Context& ctx) {
         else
           for (const Json& b : rows) {
             const std::string parent = name_of(b, "parent");
-            fmt::print("{:<24} {}{}\n", name_of(b, "name"), time_text(int_field(b, "created")),
-                       parent.empty() ? "" : "  from " + parent);
+            fmt::print("{:<24} {}{}{}\n", name_of(b, "name"), time_text(int_field(b, "created")),
+                       parent.empty() ? "" : "  from " + parent,
+                       bool_field(b, "protected") ? "  protected" : "");
           }
         return 0;
       });
   add_json(list, ctx);
+
+  auto names = std::make_shared<std::vector<std::string>>();
+  const auto send = [&ctx](Json request) -> Result<int> {
+    INDRA_LET(Client * client, ctx.reach(ctx.vault()));
+    INDRA_TRY(client->call(request));
+    return 0;
+  };
+  add_verb(*group, ctx, "delete", "Delete branches: gone at once, their space comes back in the background",
+           "  indrafs branch delete agent",
+           [&ctx, names, send]() -> Result<int> {
+             int status = 0;
+             for (const std::string& name : *names)
+               if (auto r = send({{"verb", "branch_delete"}, {"name", name_to_json(name)}}); !r) {
+                 ctx.complain(name, r.error());
+                 status = 1;
+               }
+             return status;
+           })
+      ->add_option("NAME", *names, "which")
+      ->required();
+  struct Rename {
+    std::string name, to;
+    bool off = false;
+  };
+  auto r = std::make_shared<Rename>();
+  CLI::App* rename = add_verb(
+      *group, ctx, "rename", "Give a branch another name", "  indrafs branch rename agent reviewed",
+      [r, send]() -> Result<int> {
+        check_name(r->to);
+        return send(
+            {{"verb", "branch_rename"}, {"name", name_to_json(r->name)}, {"to", name_to_json(r->to)}});
+      });
+  rename->add_option("NAME", r->name, "which")->required();
+  rename->add_option("NEW", r->to, "its new name")->required();
+  auto p = std::make_shared<Rename>();
+  CLI::App* protect = add_verb(
+      *group, ctx, "protect", "Make a branch read-only, also where it is mounted",
+      "  indrafs branch protect release\n  indrafs branch protect --off release", [p, send]() -> Result<int> {
+        return send({{"verb", "branch_protect"}, {"name", name_to_json(p->name)}, {"on", !p->off}});
+      });
+  protect->add_option("NAME", p->name, "which")->required();
+  protect->add_flag("--off", p->off, "writable again");
 }
 
 void add_snapshot(CLI::App& app, Context& ctx) {
-  CLI::App* group = app.add_subcommand("snapshot", "Snapshots: make and list");
+  CLI::App* group = app.add_subcommand("snapshot", "Snapshots: make, list, delete");
   group->require_subcommand(1);
   struct Options {
     std::string name, branch = "main", message;
@@ -97,6 +150,21 @@ void add_snapshot(CLI::App& app, Context& ctx) {
         return 0;
       });
   add_json(list, ctx);
+  auto names = std::make_shared<std::vector<std::string>>();
+  add_verb(*group, ctx, "delete", "Delete snapshots; what they alone held goes in the background",
+           "  indrafs snapshot delete monday",
+           [&ctx, names]() -> Result<int> {
+             INDRA_LET(Client * client, ctx.reach(ctx.vault()));
+             int status = 0;
+             for (const std::string& name : *names)
+               if (auto r = client->call({{"verb", "snapshot_delete"}, {"name", name_to_json(name)}}); !r) {
+                 ctx.complain(name, r.error());
+                 status = 1;
+               }
+             return status;
+           })
+      ->add_option("NAME", *names, "which")
+      ->required();
 }
 
 }  // namespace indra::cli

@@ -29,7 +29,7 @@ Result<std::uint64_t> run(Context& ctx, Client& client, const Json& request, Pro
 
 struct TwoPlaces {
   std::vector<std::string> places;
-  std::string snapshot;
+  std::string snapshot, at;
   bool recursive = false, no_clobber = false;
 };
 
@@ -50,11 +50,12 @@ Result<int> each(Context& ctx, const TwoPlaces& o, const char* verb, bool progre
   if (progress) bar.emplace("copied");
   for (std::size_t i = 0; i + 1 < o.places.size(); ++i) {
     Place from = ctx.place(o.places[i]);
-    if (!o.snapshot.empty()) from.snapshot = o.snapshot;
+    INDRA_TRY(ctx.as_of(from, o.snapshot, o.at));
     if (from.vault != dest.vault)
       return fail(EXDEV, o.places[i] + " and " + dest.shown + " are in different vaults; use get and put");
-    if (!dest.snapshot.empty() || (!from.snapshot.empty() && !progress))
-      return fail(EROFS, "a snapshot cannot be changed");
+    if (!dest.snapshot.empty() || !dest.at.is_null() ||
+        ((!from.snapshot.empty() || !from.at.is_null()) && !progress))
+      return fail(EROFS, "the past cannot be changed");
     INDRA_LET(Client * client, ctx.reach(from.vault));
     Json request = from.request(verb);
     request["to"] = name_to_json(dest.path);
@@ -83,7 +84,7 @@ void add_rm(CLI::App& app, Context& ctx) {
                  int status = 0;
                  for (const std::string& argument : o->places) {
                    const Place p = ctx.place(argument);
-                   if (!p.snapshot.empty()) return fail(EROFS, "a snapshot cannot be changed");
+                   if (!p.snapshot.empty()) return fail(EROFS, "the past cannot be changed");
                    INDRA_LET(Client * client, ctx.reach(p.vault));
                    Json request = p.request("remove");
                    request["recursive"] = o->recursive;
@@ -119,7 +120,7 @@ void add_cp(CLI::App& app, Context& ctx) {
   verb->add_option("PLACE", o->places, "what, then where to")->required();
   verb->add_flag("-r,-R,--recursive", o->recursive, "directories with all in them");
   verb->add_flag("-n,--no-clobber", o->no_clobber, "fail where the name is taken");
-  verb->add_option("--snapshot", o->snapshot, "from this snapshot");
+  add_as_of(verb, o->snapshot, o->at);
 }
 
 void add_sync(CLI::App& app, Context& ctx) {

@@ -9,11 +9,11 @@ namespace indra::cli {
 namespace {
 
 Result<int> stream(Context& ctx, const std::vector<std::string>& places, const std::string& snapshot,
-                   Sink& sink) {
+                   const std::string& at, Sink& sink) {
   int status = 0;
   for (const std::string& argument : places) {
     Place p = ctx.place(argument);
-    if (!snapshot.empty()) p.snapshot = snapshot;
+    INDRA_TRY(ctx.as_of(p, snapshot, at));
     INDRA_LET(Client * client, ctx.reach(p.vault));
     Json request = p.request("get");
     request["paths"] = Json::array({name_to_json(p.path)});
@@ -34,23 +34,23 @@ Result<int> stream(Context& ctx, const std::vector<std::string>& places, const s
 void add_cat(CLI::App& app, Context& ctx) {
   struct Options {
     std::vector<std::string> places;
-    std::string snapshot;
+    std::string snapshot, at;
   };
   auto o = std::make_shared<Options>();
   CLI::App* verb = add_verb(app, ctx, "cat", "Print files of a vault: their last published versions",
                             "  indrafs cat :/notes/a.md\n  indrafs cat --snapshot monday :/notes/a.md",
                             [&ctx, o]() -> Result<int> {
                               const auto sink = byte_sink(STDOUT_FILENO);
-                              return stream(ctx, o->places, o->snapshot, *sink);
+                              return stream(ctx, o->places, o->snapshot, o->at, *sink);
                             });
   verb->add_option("PLACE", o->places, "[BRANCH]:/PATH, or a path in a mount")->required();
-  verb->add_option("--snapshot", o->snapshot, "as it was in this snapshot");
+  add_as_of(verb, o->snapshot, o->at);
 }
 
 void add_get(CLI::App& app, Context& ctx) {
   struct Options {
     std::vector<std::string> places;
-    std::string snapshot, conflict = "replace";
+    std::string snapshot, at, conflict = "replace";
     bool recursive = false;
   };
   auto o = std::make_shared<Options>();
@@ -65,7 +65,7 @@ void add_get(CLI::App& app, Context& ctx) {
         from.pop_back();
         if (dest == "-") {
           const auto sink = byte_sink(STDOUT_FILENO);
-          return stream(ctx, from, o->snapshot, *sink);
+          return stream(ctx, from, o->snapshot, o->at, *sink);
         }
         // Into a directory that is there, else to be the last name itself.
         struct stat st {};
@@ -85,7 +85,7 @@ void add_get(CLI::App& app, Context& ctx) {
         std::uint64_t failed = 0;
         for (const std::string& argument : from) {
           Place p = ctx.place(argument);
-          if (!o->snapshot.empty()) p.snapshot = o->snapshot;
+          INDRA_TRY(ctx.as_of(p, o->snapshot, o->at));
           INDRA_LET(Client * client, ctx.reach(p.vault));
           // An open file of the host: made new for each place, so that one's failures are its own.
           sink_failed = 0;
@@ -108,7 +108,7 @@ void add_get(CLI::App& app, Context& ctx) {
   verb->add_option("PLACE", o->places, "[BRANCH]:/PATH..., then where to on the host (- = standard output)")
       ->required();
   verb->add_flag("-r,-R,--recursive", o->recursive, "directories with all in them");
-  verb->add_option("--snapshot", o->snapshot, "as it was in this snapshot");
+  add_as_of(verb, o->snapshot, o->at);
   verb->add_option("--on-conflict", o->conflict, "what to do where a name is taken (default: replace)")
       ->check(CLI::IsMember({"replace", "skip", "fail"}));
 }

@@ -61,7 +61,7 @@ void add_import(CLI::App& app, Context& ctx) {
 
 void add_export(CLI::App& app, Context& ctx) {
   struct Options {
-    std::string src, dest, snapshot, conflict = "fail";
+    std::string src, dest, snapshot, at, conflict = "fail";
   };
   auto o = std::make_shared<Options>();
   CLI::App* verb = add_verb(
@@ -70,7 +70,7 @@ void add_export(CLI::App& app, Context& ctx) {
       "indrafs export :/src - | tar -t",
       [&ctx, o]() -> Result<int> {
         Place src = ctx.place(o->src);
-        if (!o->snapshot.empty()) src.snapshot = o->snapshot;
+        INDRA_TRY(ctx.as_of(src, o->snapshot, o->at));
         bool tar = o->dest == "-";
         for (const char* end :
              {".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".tar.bz2", ".tbz2"})
@@ -123,7 +123,7 @@ void add_export(CLI::App& app, Context& ctx) {
   verb->add_option("DEST", o->dest,
                    "a directory (made if missing), a file with a tar name, or - for a tar on standard output")
       ->required();
-  verb->add_option("--snapshot", o->snapshot, "as it was in this snapshot");
+  add_as_of(verb, o->snapshot, o->at);
   verb->add_option("--on-conflict", o->conflict, "what to do where a name is taken (default: fail)")
       ->check(CLI::IsMember({"replace", "skip", "fail"}));
   add_json(verb, ctx);

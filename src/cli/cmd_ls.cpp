@@ -13,7 +13,7 @@ namespace {
 
 struct LsArgs {
   std::vector<std::string> places;
-  std::string snapshot;
+  std::string snapshot, at;
   bool l = false, all = false, recursive = false, itself = false;
 };
 
@@ -46,7 +46,7 @@ Result<int> ls(Context& ctx, const LsArgs& a) {
   bool first_group = true;
   for (const std::string& argument : a.places.empty() ? std::vector<std::string>{":/"} : a.places) {
     Place p = ctx.place(argument);
-    if (!a.snapshot.empty()) p.snapshot = a.snapshot;
+    INDRA_TRY(ctx.as_of(p, a.snapshot, a.at));
     INDRA_LET(Client * client, ctx.reach(p.vault));
     Json request = p.request("list");
     request["depth"] = a.itself ? 0 : a.recursive ? -1 : 1;
@@ -136,13 +136,13 @@ void add_ls(CLI::App& app, Context& ctx) {
   verb->add_flag("-a,--all", a->all, "names that begin with a dot, too");
   verb->add_flag("-R,--recursive", a->recursive, "and all below");
   verb->add_flag("-d", a->itself, "the place itself, not what is in it");
-  verb->add_option("--snapshot", a->snapshot, "as it was in this snapshot");
+  add_as_of(verb, a->snapshot, a->at);
   add_json(verb, ctx);
 }
 
 void add_tree(CLI::App& app, Context& ctx) {
   struct Options {
-    std::string place = ":/", snapshot;
+    std::string place = ":/", snapshot, at;
     int depth = -1;
     bool all = false, dirs = false;
   };
@@ -151,7 +151,7 @@ void add_tree(CLI::App& app, Context& ctx) {
       app, ctx, "tree", "Show a directory of a vault as a tree",
       "  indrafs tree\n  indrafs tree -L 2 :/notes", [&ctx, o]() -> Result<int> {
         Place p = ctx.place(o->place);
-        if (!o->snapshot.empty()) p.snapshot = o->snapshot;
+        INDRA_TRY(ctx.as_of(p, o->snapshot, o->at));
         INDRA_LET(Client * client, ctx.reach(p.vault));
         Json request = p.request("list");
         request["depth"] = o->depth;
@@ -219,14 +219,14 @@ void add_tree(CLI::App& app, Context& ctx) {
   verb->add_option("-L,--depth", o->depth, "at most so many levels")->check(CLI::PositiveNumber);
   verb->add_flag("-a,--all", o->all, "names that begin with a dot, too");
   verb->add_flag("-d", o->dirs, "directories only");
-  verb->add_option("--snapshot", o->snapshot, "as it was in this snapshot");
+  add_as_of(verb, o->snapshot, o->at);
   add_json(verb, ctx);
 }
 
 void add_stat(CLI::App& app, Context& ctx) {
   struct Options {
     std::vector<std::string> places;
-    std::string snapshot;
+    std::string snapshot, at;
     bool follow = false;
   };
   auto o = std::make_shared<Options>();
@@ -237,7 +237,7 @@ void add_stat(CLI::App& app, Context& ctx) {
         int status = 0;
         for (const std::string& argument : o->places) {
           Place p = ctx.place(argument);
-          if (!o->snapshot.empty()) p.snapshot = o->snapshot;
+          INDRA_TRY(ctx.as_of(p, o->snapshot, o->at));
           INDRA_LET(Client * client, ctx.reach(p.vault));
           Json request = p.request("stat");
           request["follow"] = o->follow;
@@ -272,7 +272,7 @@ void add_stat(CLI::App& app, Context& ctx) {
         return status;
       });
   verb->add_option("PLACE", o->places, "[BRANCH]:/PATH, or a path in a mount")->required();
-  verb->add_option("--snapshot", o->snapshot, "as it was in this snapshot");
+  add_as_of(verb, o->snapshot, o->at);
   verb->add_flag("-L,--follow", o->follow, "what a symlink leads to");
   add_json(verb, ctx);
 }

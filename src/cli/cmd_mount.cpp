@@ -14,7 +14,7 @@ namespace indra::cli {
 namespace {
 
 struct MountArgs {
-  std::string mountpoint, branch, snapshot, layout = "vault", locks = "kernel", log_level = "info";
+  std::string mountpoint, branch, snapshot, at, layout = "vault", locks = "kernel", log_level = "info";
   std::vector<std::string> generic;
   bool read_only = false, allow_other = false, auto_unmount = false, foreground = false, nonempty = false;
 };
@@ -65,6 +65,14 @@ Result<int> mount(Context& ctx, const MountArgs& a) {
   d.create = ctx.default_vault();
   d.log_level = a.log_level;
   d.mount = request_of(ctx, a, mountpoint);
+  if (!a.at.empty()) {
+    Place p;
+    p.vault = d.vault;
+    if (!a.branch.empty()) p.branch = a.branch;
+    INDRA_TRY(ctx.as_of(p, a.snapshot, a.at));
+    d.mount["at"] = p.at;
+    ctx.close();  // the daemon opens the vault itself
+  }
   const auto mounted = [&](const Json& what, const char* how) {
     if (ctx.json)
       fmt::print("{}\n", what.dump(2));
@@ -120,11 +128,14 @@ void add_mount(CLI::App& app, Context& ctx) {
                             "  indrafs mount ~/indra\n"
                             "  indrafs mount --branch agent --layout plain /srv/agent\n"
                             "  indrafs mount --at-snapshot before-cleanup ~/old\n"
+                            "  indrafs mount --at yesterday --layout plain ~/old\n"
                             "  indrafs mount --vault ~/work.vault --foreground --log-level debug ~/work",
                             [&ctx, a] { return mount(ctx, *a); });
   verb->add_option("MOUNTPOINT", a->mountpoint, "a directory; it is not made")->required();
   verb->add_option("--branch", a->branch, "the branch (default: main)");
   verb->add_option("--at-snapshot,--snapshot", a->snapshot, "a snapshot instead, read-only");
+  verb->add_option("--at", a->at,
+                   "the branch as it was then, read-only: '2026-01-31 12:00', '2h ago', seq:N");
   verb->add_option("--layout", a->layout,
                    "vault: with branches/ and snapshots/ beside it; plain: the branch alone")
       ->check(CLI::IsMember({"vault", "plain"}));

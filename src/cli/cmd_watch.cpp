@@ -25,7 +25,7 @@ std::string event_line(const ChangeEvent& e) {
   std::string line = fmt::format("{:>8} {} {:<10}", c.seq.raw(), time_text(c.time), c.op);
   if (c.op == "epoch") return line + " after an unclean end: what came just before may have been lost";
   const std::string where = e.branch == "main" ? ":" : e.branch + ":";
-  if (c.op == "branch" || c.op == "snapshot") return line + " " + shown_name(c.name);
+  if (names_a_branch(c.op)) return line + " " + shown_name(c.name);
   line += " " + (e.path ? shown_name(where + *e.path) : fmt::format("node {}", c.node.raw()));
   if (e.from_path) line += (c.op == "exchange" ? " with " : " from ") + shown_name(where + *e.from_path);
   if (!e.attribute.empty()) line += " " + shown_name(e.attribute);

@@ -131,6 +131,7 @@ std::optional<Place> place_in_mount(const Json& mount, std::string_view rest) {
   Place p;
   p.branch = name_field(mount, "branch").value_or("main");
   p.snapshot = name_field(mount, "snapshot").value_or("");
+  if (mount.contains("at")) p.at = mount["at"];
   while (rest.starts_with('/')) rest.remove_prefix(1);
   const auto finish = [&](std::string_view path) {
     p.path = "/" + std::string{path};
@@ -148,6 +149,7 @@ std::optional<Place> place_in_mount(const Json& mount, std::string_view rest) {
   if (top != "branches" && top != "snapshots") return std::nullopt;
   const std::string name = pop();
   if (name.empty()) return std::nullopt;
+  p.at = nullptr;
   if (top == "branches") {
     p.branch = name;
     p.snapshot.clear();
@@ -175,10 +177,12 @@ std::string Context::vault() const {
 }
 
 Json Place::request(const char* verb) const {
-  return {{"verb", verb},
-          {"branch", name_to_json(branch)},
-          {"snapshot", name_to_json(snapshot)},
-          {"path", name_to_json(path)}};
+  Json r = {{"verb", verb},
+            {"branch", name_to_json(branch)},
+            {"snapshot", name_to_json(snapshot)},
+            {"path", name_to_json(path)}};
+  if (!at.is_null()) r["at"] = at;
+  return r;
 }
 
 Place Context::place(const std::string& argument) const {

@@ -206,7 +206,7 @@ Result<Json> verb_copy(Call& c) {
   INDRA_LET(const auto target, branch_view(c, name_field(c.request, "to_branch").value_or("main")));
   // One branch: one view, so that nodes can be compared.
   const bool same =
-      text_field(c.request, "snapshot").empty() &&
+      text_field(c.request, "snapshot").empty() && !c.request.contains("at") &&
       name_field(c.request, "branch").value_or("main") == name_field(c.request, "to_branch").value_or("main");
   View& source = same ? *target : *from;
   INDRA_LET(const Found f, find(source, path, bool_field(c.request, "follow", true)));

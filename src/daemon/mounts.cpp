@@ -14,7 +14,8 @@ Result<MountOptions> mount_options(const Json& r) {
   o.view.bucket = text_field(r, "bucket", "main");
   o.view.branch = name_field(r, "branch").value_or("main");
   o.view.snapshot = name_field(r, "snapshot").value_or("");
-  o.read_only = bool_field(r, "read_only") || !o.view.snapshot.empty();
+  INDRA_LET(o.view.seq, seq_field(r));
+  o.read_only = bool_field(r, "read_only") || !o.view.snapshot.empty() || o.view.seq.has_value();
   o.view.read_only = o.read_only;
   o.allow_other = bool_field(r, "allow_other");
   o.auto_unmount = bool_field(r, "auto_unmount");
@@ -34,6 +35,7 @@ Json describe(const MountOptions& o) {
   return {{"mountpoint", name_to_json(o.mountpoint)},
           {"branch", name_to_json(o.view.branch)},
           {"snapshot", name_to_json(o.view.snapshot)},
+          {"at", o.view.seq ? Json{{"seq", o.view.seq->raw()}} : Json(nullptr)},
           {"layout", o.layout == LayoutKind::plain ? "plain" : "vault"},
           {"read_only", o.read_only},
           {"locks", o.locks == LockMode::daemon ? "daemon" : "kernel"}};

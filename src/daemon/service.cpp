@@ -78,7 +78,8 @@ Json branch_json(const BranchInfo& b, const std::map<BranchId, std::string>& nam
   return {{"name", name_to_json(b.name)},
           {"parent", parent != names.end() ? name_to_json(parent->second) : Json(nullptr)},
           {"fork_seq", b.fork_seq.raw()},
-          {"created", b.created}};
+          {"created", b.created},
+          {"protected", b.protect}};
 }
 
 Result<Json> verb_branch_list(Call& c) {
@@ -89,15 +90,6 @@ Result<Json> verb_branch_list(Call& c) {
   for (const auto& b : all)
     if (!b.hidden) rows.push_back(branch_json(b, names));
   return Json{{"branches", std::move(rows)}};
-}
-
-Result<Json> verb_branch_create(Call& c) {
-  const auto name = name_field(c.request, "name"), from = name_field(c.request, "from"),
-             snapshot = name_field(c.request, "from_snapshot");
-  if (!name) return fail(EINVAL, "branch name");
-  INDRA_LET(const BranchInfo b, c.fs.create_branch(who(c), bucket_of(c.request), *name, from.value_or("main"),
-                                                   snapshot.value_or("")));
-  return branch_json(b, {{b.parent, from.value_or("main")}});
 }
 
 Json snapshot_json(const PinInfo& p, const std::string& branch) {
@@ -162,6 +154,11 @@ const std::map<std::string_view, Verb> kVerbs = {
     {"mount", verb_mount},
     {"unmount", verb_unmount},
     {"branch_list", verb_branch_list},
+    {"branch_delete", verb_branch_delete},
+    {"branch_rename", verb_branch_rename},
+    {"branch_protect", verb_branch_protect},
+    {"moment", verb_moment},
+    {"snapshot_delete", verb_snapshot_delete},
     {"branch_create", verb_branch_create},
     {"snapshot_list", verb_snapshot_list},
     {"snapshot_create", verb_snapshot_create},
@@ -200,6 +197,8 @@ Result<std::shared_ptr<View>> view_of(Call& c, bool writing) {
   spec.live = false;
   spec.read_only = !writing;
   if (writing && !spec.snapshot.empty()) return fail(EROFS, "snapshot " + spec.snapshot);
+  INDRA_LET(spec.seq, seq_field(c.request));
+  if (writing && spec.seq) return fail(EROFS, "the past cannot be changed");
   auto v = c.fs.open_view(spec, &cli_front);
   if (!v) {
     if (v.error().code == std::errc::no_such_file_or_directory)

@@ -12,6 +12,9 @@
 
 namespace indra {
 
+/// {"at": {"seq": N}}: the moment a request means; nothing for the head. EINVAL for anything else.
+[[nodiscard]] Result<std::optional<Seq>> seq_field(const Json& request);
+
 /// What only a daemon has: mounts. All members may be called from any thread.
 class MountTable {
  public:

@@ -27,7 +27,7 @@ Json event_json(const ChangeEvent& e) {
   j["branch"] = name(e.branch);
   j["path"] = optional_name(e.path);
   if (c.from_parent) j["from"] = optional_name(e.from_path);
-  if (c.op == "branch" || c.op == "snapshot") j["name"] = name(c.name);
+  if (names_a_branch(c.op)) j["name"] = name(c.name);
   if (!e.attribute.empty()) j["attribute"] = name(e.attribute);
   j["node"] = c.node.raw();
   j["line"] = c.line.raw();

@@ -64,10 +64,14 @@ Result<void> FileSystemImpl::reap_some() {
     }
     if (some.empty()) return {};
     std::vector<std::shared_ptr<const BranchView>> states;
-    for (const SessionKey& k : some) {
-      INDRA_LET(auto state, branch_state(k.branch));
-      states.push_back(std::move(state));
-    }
+    std::erase_if(some, [&](const SessionKey& k) {
+      auto state = branch_state(k.branch);
+      if (state) states.push_back(std::move(*state));
+      if (state || state.error().code != std::errc::no_such_file_or_directory) return !state;
+      const MutexLock lock{orphans_mutex_};  // went with its branch
+      orphan_count_ -= orphans_.erase(k);
+      return true;
+    });
     INDRA_TRY(writer_->mutate([&](Tx& tx) -> Result<void> {
       for (std::size_t i = 0; i < some.size(); ++i)
         if (!referenced(some[i].branch, some[i].node)) {
@@ -100,6 +104,10 @@ void FileSystemImpl::remove_view(ViewImpl* v) {
   {
     const WriteLock lock{views_mutex_};
     std::erase(views_, v);
+  }
+  if (v->state().stale || v->stale()) {  // what it kept of a deleted branch may go now
+    sweep_wanted_ = true;
+    poke();
   }
   if (orphan_count_ == 0) return;
   std::vector<SessionKey> candidates;
@@ -148,6 +156,8 @@ TimeNs FileSystemImpl::tick_once(bool force) {
     }
   }
 
+  complain("removing deleted branches", sweep_some());
+  if (sweep_wanted_) next = std::min(next, kLook);
   if (options_.automatic_pins && writer_->mutations() != pinned_mutations_) {
     if (now - last_pin_ >= options_.pin_every) {
       auto pins = writer_->mutate([&](Tx& tx) { return tree_->create_automatic_pins(tx); });
@@ -234,6 +244,7 @@ Result<bool> FileSystemImpl::tick() {
 Result<void> FileSystemImpl::settle() {
   for (const auto& s : sessions_.all()) INDRA_TRY(publish(*s));
   INDRA_TRY(reap_some());
+  while (sweep_wanted_) INDRA_TRY(sweep_some());
   for (int i = 0; i < 100000; ++i) {
     INDRA_LET(const bool more, store_->work());
     INDRA_LET(const bool rest, store_->at_rest());

@@ -81,7 +81,7 @@ Result<void> FileSystemImpl::start() {
   INDRA_LET(const VaultDir::Identity id, dir_.identity(true));
   player_ = id.player;
 
-  static const std::array migrations{kTreeSchema, kBlobSchema, kSessionSchema};
+  static const std::array migrations{kTreeSchema, kBlobSchema, kSessionSchema, kTreeSchema2};
   WriterOptions w;
   w.create = fresh;
   w.migrations = migrations;
@@ -157,14 +157,10 @@ Result<std::shared_ptr<const BranchView>> FileSystemImpl::branch_state(BranchId 
   if (it != branches_.end()) return it->second;
   // Not known yet: find it by asking for every branch of every bucket once. Rare.
   INDRA_LET(auto state, writer_->read([&](Tx& tx) -> Result<std::shared_ptr<const BranchView>> {
-    Statement q{tx,
-                "SELECT u.name, b.name FROM branches b JOIN buckets u ON u.id = b.bucket WHERE b.id = ?1"};
-    INDRA_LET(const bool row, q.bind(1, id).step());
-    if (!row) return fail(ENOENT, "branch " + std::to_string(id.raw()));
-    const std::string bucket{q.text_at(0)}, name{q.text_at(1)};
-    INDRA_LET(BranchInfo info, tree_->branch(tx, bucket, name));
+    INDRA_LET(BranchInfo info, tree_->branch(tx, id));
+    if (info.hidden) return fail(ENOENT, "branch " + info.name);
     INDRA_LET(Chain head, tree_->chain(tx, id));
-    return std::make_shared<const BranchView>(BranchView{std::move(info), std::move(head)});
+    return std::make_shared<const BranchView>(std::move(info), std::move(head));
   }));
   branches_[id] = state;
   return state;
@@ -186,6 +182,8 @@ Result<std::shared_ptr<View>> FileSystemImpl::open_view(const ViewSpec& spec, Fr
         if (p.name == spec.snapshot) return tree_->chain_at(tx, p.branch, p.seq);
       return fail(ENOENT, "snapshot " + spec.snapshot);
     }));
+  } else if (spec.seq) {
+    INDRA_LET(chain, writer_->read([&](Tx& tx) { return tree_->chain_at(tx, state->info.id, *spec.seq); }));
   }
   return std::make_shared<ViewImpl>(*this, spec, std::move(state), std::move(chain), front);
 }
@@ -214,92 +212,6 @@ Result<std::vector<PinInfo>> FileSystemImpl::snapshots(std::string_view bucket) 
 
 Result<std::vector<Tree::ChangeRow>> FileSystemImpl::changes(Seq after, int limit) {
   return writer_->read([&](Tx& tx) { return tree_->changes(tx, after, limit); });
-}
-
-// A fork or snapshot holds every write that returned: the branch's sessions are locked, made ready, and
-// published in the transaction that makes the pin (S9). They are locked in the order of their nodes.
-namespace {
-struct Ready {
-  std::shared_ptr<Session> session;
-  std::unique_ptr<Content::Staged> staged;
-};
-}  // namespace
-
-template <class T>
-INDRA_NO_ANALYSIS static Result<T> with_published(FileSystemImpl& fs,
-                                                  const std::shared_ptr<const BranchView>& state,
-                                                  const std::function<Result<T>(Tx&)>& fn) {
-  std::vector<std::shared_ptr<Session>> dirty;
-  for (auto& s : fs.sessions().all())
-    if (s->key.branch == state->info.id && s->ahead && !s->unlinked) dirty.push_back(s);
-  std::sort(dirty.begin(), dirty.end(), [](const auto& a, const auto& b) { return a->key < b->key; });
-  std::vector<std::unique_lock<SharedMutex>> locks;
-  std::vector<Ready> ready;
-  for (auto& s : dirty) {
-    locks.emplace_back(s->mutex);
-    if (!s->ahead || !s->content) continue;
-    INDRA_LET(auto staged, s->content->stage(Content::For::publish));
-    ready.push_back({s, std::move(staged)});
-  }
-  auto result = fs.writer().mutate_content([&](Tx& tx) INDRA_NO_ANALYSIS -> Result<T> {
-    for (Ready& r : ready) {
-      Session& s = *r.session;
-      const bool in_private = static_cast<bool>(s.private_blob);
-      INDRA_LET(const bool rewritable, fs.tree().rewritable(tx, state->head, s.key.node));
-      INDRA_LET(const BlobInfo info, r.staged->apply(tx, in_private || rewritable));
-      INDRA_LET(const NodeRow row,
-                fs.tree().set_content(tx, s.who, state->head, s.key.node, info, s.mtime, s.ctime, true));
-      if (in_private) {
-        Statement q{tx, "DELETE FROM sessions WHERE branch = ?1 AND node = ?2"};
-        INDRA_TRY(q.bind(1, s.key.branch).bind(2, s.key.node).run());
-        INDRA_TRY(fs.store().drop_ref(tx, s.private_blob));
-      }
-    }
-    return fn(tx);
-  });
-  if (!result) return result;
-  for (Ready& r : ready) {
-    Session& s = *r.session;
-    r.staged->accept();
-    s.private_blob = {};
-    s.dirty_since = 0;
-    s.unpublished_since = 0;
-    s.synced_unpublished = false;
-    s.published_at = fs.clock().steady();
-    s.ahead = false;
-  }
-  return result;
-}
-
-Result<BranchInfo> FileSystemImpl::create_branch(const Who& who, std::string_view bucket,
-                                                 std::string_view name, std::string_view from,
-                                                 std::string_view from_snapshot) {
-  INDRA_LET(auto state, branch_state(bucket, from.empty() ? "main" : from));
-  auto made = with_published<BranchInfo>(*this, state, [&](Tx& tx) -> Result<BranchInfo> {
-    BranchId parent = state->info.id;
-    Seq at = kSeqMax;
-    if (!from_snapshot.empty()) {
-      INDRA_LET(const auto pins, tree_->pins(tx, bucket, PinKind::snapshot));
-      const auto it =
-          std::find_if(pins.begin(), pins.end(), [&](const PinInfo& p) { return p.name == from_snapshot; });
-      if (it == pins.end()) return fail(ENOENT, "snapshot " + std::string{from_snapshot});
-      parent = it->branch;
-      at = it->seq;
-    }
-    return tree_->create_branch(tx, who, bucket, name, parent, at);
-  });
-  poke();
-  return made;
-}
-
-Result<PinInfo> FileSystemImpl::create_snapshot(const Who& who, std::string_view bucket,
-                                                std::string_view branch, std::string_view name,
-                                                std::string_view message) {
-  INDRA_LET(auto state, branch_state(bucket, branch));
-  auto made = with_published<PinInfo>(
-      *this, state, [&](Tx& tx) { return tree_->create_snapshot(tx, who, state->info.id, name, message); });
-  poke();
-  return made;
 }
 
 Result<void> FileSystemImpl::sync(bool publish_open_files) {

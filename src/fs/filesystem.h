@@ -45,10 +45,41 @@ class FileSystem : public Views {
   [[nodiscard]] static Result<std::unique_ptr<FileSystem>> open(const std::string& dir, Options);
   ~FileSystem() override = default;
 
-  // Views.
-  [[nodiscard]] virtual Result<BranchInfo> create_branch(const Who&, std::string_view bucket,
-                                                         std::string_view name, std::string_view from,
-                                                         std::string_view from_snapshot) = 0;
+  // Branches and snapshots: docs/branches.md.
+  struct ForkFrom {
+    std::string branch = "main";
+    std::string snapshot;        ///< or this snapshot (of any branch of the bucket)
+    std::optional<Seq> seq;      ///< or the moment kept at or before it
+    std::optional<TimeNs> time;  ///< likewise
+    bool committed = false;      ///< leave out what files being written hold
+  };
+  /// Publishes what the branch's mounts have written first, in the same transaction (S9). Errors: ENOENT,
+  /// EEXIST, EINVAL (a bad name, a moment in the future).
+  [[nodiscard]] virtual Result<BranchInfo> fork(const Who&, std::string_view bucket, std::string_view name,
+                                                const ForkFrom&) = 0;
+  [[nodiscard]] Result<BranchInfo> create_branch(const Who& who, std::string_view bucket,
+                                                 std::string_view name, std::string_view from,
+                                                 std::string_view from_snapshot) {
+    return fork(who, bucket, name,
+                {.branch = from.empty() ? "main" : std::string{from},
+                 .snapshot = std::string{from_snapshot},
+                 .seq = {},
+                 .time = {}});
+  }
+  /// The name is free at once; who has files of it open goes on reading them, nobody can write. Its rows go
+  /// in slices, in the background, once no view of it is open. EPERM for main and protected branches.
+  [[nodiscard]] virtual Result<void> delete_branch(const Who&, std::string_view bucket,
+                                                   std::string_view name) = 0;
+  [[nodiscard]] virtual Result<void> rename_branch(const Who&, std::string_view bucket, std::string_view name,
+                                                   std::string_view to) = 0;
+  /// Publishes what is being written first. Nothing but a merge changes a protected branch.
+  [[nodiscard]] virtual Result<void> protect_branch(const Who&, std::string_view bucket,
+                                                    std::string_view name, bool on) = 0;
+  [[nodiscard]] virtual Result<void> delete_snapshot(const Who&, std::string_view bucket,
+                                                     std::string_view name) = 0;
+  /// Where a moment of a branch is kept: the pin at or before it.
+  [[nodiscard]] virtual Result<Tree::KeptMoment> moment(std::string_view bucket, std::string_view branch,
+                                                        std::optional<Seq>, std::optional<TimeNs>) = 0;
   /// Publishes what the branch's mounts have written first, in the same transaction (S9).
   [[nodiscard]] virtual Result<PinInfo> create_snapshot(const Who&, std::string_view bucket,
                                                         std::string_view branch, std::string_view name,

@@ -203,7 +203,16 @@ Result<void> FileSystemImpl::recover_sessions() {
     }
   }));
   for (const Row& r : rows) {
-    INDRA_LET(auto state, branch_state(r.key.branch));
+    auto known = branch_state(r.key.branch);
+    if (!known && known.error().code == std::errc::no_such_file_or_directory) {  // the branch was deleted
+      INDRA_TRY(writer_->mutate([&](Tx& tx) INDRA_NO_ANALYSIS -> Result<void> {
+        Statement q{tx, "DELETE FROM sessions WHERE branch = ?1 AND node = ?2"};
+        INDRA_TRY(q.bind(1, r.key.branch).bind(2, r.key.node).run());
+        return store_->drop_ref(tx, r.blob);
+      }));
+      continue;
+    }
+    INDRA_LET(auto state, std::move(known));
     INDRA_TRY(writer_->mutate([&](Tx& tx) INDRA_NO_ANALYSIS -> Result<void> {
       const auto node = tree_->node(tx, state->head, r.key.node);
       if (node) {

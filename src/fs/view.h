@@ -109,6 +109,8 @@ class View {
   [[nodiscard]] virtual bool shared() const = 0;
   /// FileLocks::File::space of what this shows: the same for all views of one branch.
   [[nodiscard]] virtual std::uint64_t lock_space() const = 0;
+  /// Its branch or snapshot was deleted or renamed since: what bears the name now is another one.
+  [[nodiscard]] virtual bool stale() const { return false; }
 
   /// Success counts one reference on the node, as do create, mkdir, link and readdirplus entries; the front
   /// end gives them back with forget(). A referenced node stays answerable after its last name is gone.
@@ -183,7 +185,8 @@ class View {
 struct ViewSpec {
   std::string bucket = "main";
   std::string branch = "main";
-  std::string snapshot;  ///< a snapshot's name instead of the branch's head: read-only
+  std::string snapshot;    ///< a snapshot's name instead of the branch's head: read-only
+  std::optional<Seq> seq;  ///< the moment kept at or before this one instead: read-only
   bool read_only = false;
   /// A mount is live: every write is seen at once. Others see published versions, whole.
   bool live = true;

@@ -18,15 +18,15 @@ ViewImpl::ViewImpl(FileSystemImpl& fs, ViewSpec spec, std::shared_ptr<const Bran
       branch_{std::move(branch)},
       chain_{std::move(chain)},
       front_{front},
-      live_{spec_.live && spec_.snapshot.empty()},
-      writable_{spec_.snapshot.empty() && !spec_.read_only && !branch_->info.protect} {
+      live_{spec_.live && spec_.snapshot.empty() && !spec_.seq},
+      writable_{spec_.snapshot.empty() && !spec_.seq && !spec_.read_only && !branch_->locked} {
   fs_.add_view(this);
 }
 
 ViewImpl::~ViewImpl() { fs_.remove_view(this); }
 
 Result<void> ViewImpl::check_writable(std::uint64_t bytes) const {
-  if (!writable_) return fail(EROFS);
+  if (!writable_ || branch_->locked) return fail(EROFS);
   if (fs_.writer().failed()) return fail(make_error_code(Errc::failed));
   return bytes == 0 ? Result<void>{} : fs_.space().need(bytes);
 }

@@ -57,7 +57,7 @@ Result<std::unique_ptr<Layout>> Layout::make(const MountOptions& options, Views&
 Result<Slot*> Layout::open(std::string key, const ViewSpec& spec) {
   const MutexLock lock{mutex_};
   for (const auto& s : owned_)
-    if (s->key_ == key) {
+    if (s->key_ == key && !s->view_->stale()) {
       hold(*s);
       return s.get();
     }
@@ -144,7 +144,9 @@ Result<Layout::Found> Layout::find(WireId dir, std::string_view name) {
     case fixed_id::snapshots: {
       const bool snapshot = dir == fixed_id::snapshots;
       ViewSpec spec = options_.view;
-      if (!snapshot && name == spec.branch && spec.snapshot.empty()) return Found{fixed_id::here};
+      if (!snapshot && name == spec.branch && spec.snapshot.empty() && !spec.seq)
+        return Found{fixed_id::here};
+      spec.seq.reset();
       // A listed name only: a front end must not learn of others by guessing.
       if (!contains(snapshot ? views_.snapshot_names(spec.bucket) : views_.branch_names(spec.bucket), name))
         break;
@@ -176,7 +178,8 @@ std::vector<Layout::Fixed> Layout::list(WireId dir) const {
     // The numbers of other views are known once they are opened; ~0 says "not yet".
     case fixed_id::branches:
       for (auto& name : views_.branch_names(options_.view.bucket)) {
-        const bool here = name == options_.view.branch && options_.view.snapshot.empty();
+        const bool here =
+            name == options_.view.branch && options_.view.snapshot.empty() && !options_.view.seq;
         out.push_back({here ? fixed_id::here : ~0ull, std::move(name),
                        static_cast<std::uint32_t>(here ? S_IFLNK : S_IFDIR)});
       }

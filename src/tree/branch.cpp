@@ -45,7 +45,10 @@ Result<BranchState*> TreeImpl::state(BranchId id) {
 
 Result<BranchState*> TreeImpl::writable(const Chain& chain) {
   if (closed_ || !chain.head()) return fail(EROFS);
-  return state(chain.branch());
+  INDRA_LET(BranchState * own, state(chain.branch()));
+  if (own->info.hidden) return fail(ENOENT, "the branch was deleted");
+  if (own->info.protect) return fail(EROFS, "branch " + own->info.name + " is protected");
+  return own;
 }
 
 Result<BucketId> TreeImpl::bucket(Tx& tx, std::string_view name) {
@@ -134,8 +137,9 @@ Result<BranchInfo> TreeImpl::create_branch(Tx& tx, const Who& who, std::string_v
   if (parent->info.bucket != b) return fail(EXDEV, "a branch stays in its bucket");
   INDRA_TRY(add_pin(tx, *parent, PinKind::fork, m.seq, {}, {}));
 
+  INDRA_LET(const std::int64_t id, branch_ids_.take(tx));
   BranchState own;
-  own.info = {.id = {},
+  own.info = {.id = BranchId{id},
               .bucket = b,
               .name = std::string{name},
               .parent = m.branch,
@@ -143,18 +147,18 @@ Result<BranchInfo> TreeImpl::create_branch(Tx& tx, const Who& who, std::string_v
               .root = parent->info.root,
               .created = clock_.now()};
   {
-    auto q = Statement{
-        tx,
-        "INSERT INTO branches(bucket, name, parent, fork_seq, root, created) VALUES(?1, ?2, ?3, ?4, ?5, ?6)"};
+    auto q = Statement{tx,
+                       "INSERT INTO branches(id, bucket, name, parent, fork_seq, root, created) VALUES(?7, "
+                       "?1, ?2, ?3, ?4, ?5, ?6)"};
     INDRA_TRY(q.bind(1, b)
                   .bind_text(2, name)
                   .bind(3, m.branch)
                   .bind(4, m.seq)
                   .bind(5, own.info.root)
                   .bind(6, own.info.created)
+                  .bind(7, id)
                   .run());
   }
-  own.info.id = BranchId{tx.db().last_rowid()};
   branches_[own.info.id] = own;
   INDRA_LET(const Seq s, seqs_.take(tx).map([](std::int64_t n) { return Seq{n}; }));
   INDRA_TRY(record(tx, who, own, s, Op::branch, own.info.root, {}, name));

@@ -239,7 +239,7 @@ Result<bool> ChangeLog::fill(Tx& tx, ChangeEvent& e) {
     e.attribute = std::move(c.name);
     c.name.clear();
   }
-  if (c.op == "branch" || c.op == "snapshot") return true;
+  if (names_a_branch(c.op)) return true;
   if (!c.name.empty()) {
     INDRA_LET(e.path, path_of(tx, b, c.parent, c.name, c.seq));
   } else if (c.node == b.root) {

@@ -80,9 +80,10 @@ Result<void> TreeImpl::record(Tx& tx, const Who& who, const BranchState& own, Se
 }
 
 const char* op_name(int op) {
-  static constexpr const char* kNames[] = {"?",      "create",   "mkdir",  "symlink",  "link",
-                                           "unlink", "rmdir",    "rename", "write",    "attributes",
-                                           "xattr",  "exchange", "branch", "snapshot", "epoch"};
+  static constexpr const char* kNames[] = {
+      "?",      "create",        "mkdir",         "symlink",         "link",     "unlink", "rmdir",
+      "rename", "write",         "attributes",    "xattr",           "exchange", "branch", "snapshot",
+      "epoch",  "branch_delete", "branch_rename", "snapshot_delete", "merge"};
   return op > 0 && op < static_cast<int>(std::size(kNames)) ? kNames[op] : kNames[0];
 }
 

@@ -73,7 +73,7 @@ Result<PinInfo> TreeImpl::create_snapshot(Tx& tx, const Who& who, BranchId id, s
   return pin;
 }
 
-Result<void> TreeImpl::delete_snapshot(Tx& tx, const Who&, std::string_view bucket_name,
+Result<void> TreeImpl::delete_snapshot(Tx& tx, const Who& who, std::string_view bucket_name,
                                        std::string_view name) {
   if (closed_) return fail(EROFS);
   INDRA_LET(const BucketId b, bucket(tx, bucket_name));
@@ -91,6 +91,8 @@ Result<void> TreeImpl::delete_snapshot(Tx& tx, const Who&, std::string_view buck
   auto q = Statement{tx, "UPDATE pins SET kind = 4 WHERE id = ?1"};
   INDRA_TRY(q.bind(1, id).run());
   INDRA_LET(BranchState * own, state(branch_id));
+  INDRA_LET(const std::int64_t s, seqs_.take(tx));
+  INDRA_TRY(record(tx, who, *own, Seq{s}, Op::snapshot_delete, {}, {}, name));
   return refresh_pins(tx, *own);
 }
 

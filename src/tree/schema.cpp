@@ -166,4 +166,25 @@ CREATE VIEW v_history AS
   SELECT node, branch, seq, until, mode, size, blob, mtime FROM nodes_past;
 )sql"};
 
+const Migration kTreeSchema2{"tree: merges; changes of branches by name", R"sql(
+-- Which moments of one branch another has taken in: where the next merge of the two starts from (docs/branches.md).
+CREATE TABLE merges(
+  target     INTEGER NOT NULL,  -- branch that took them in
+  seq        INTEGER NOT NULL,  -- its moment just after
+  source     INTEGER NOT NULL,  -- branch they came from
+  source_seq INTEGER NOT NULL,  -- its moment: pinned until the next merge of the same two
+  PRIMARY KEY(target, seq, source)
+) WITHOUT ROWID;
+
+DROP VIEW v_changes;
+CREATE VIEW v_changes AS SELECT seq, b.name AS branch,
+  CASE op WHEN 1 THEN 'create' WHEN 2 THEN 'mkdir' WHEN 3 THEN 'symlink' WHEN 4 THEN 'link' WHEN 5 THEN 'unlink'
+    WHEN 6 THEN 'rmdir' WHEN 7 THEN 'rename' WHEN 8 THEN 'write' WHEN 9 THEN 'attributes' WHEN 10 THEN 'xattr'
+    WHEN 11 THEN 'exchange' WHEN 12 THEN 'branch' WHEN 13 THEN 'snapshot' WHEN 14 THEN 'epoch'
+    WHEN 15 THEN 'branch_delete' WHEN 16 THEN 'branch_rename' WHEN 17 THEN 'snapshot_delete' WHEN 18 THEN 'merge'
+    ELSE op END AS op,
+  node, c.parent, CAST(c.name AS TEXT) AS name, datetime(time / 1000, 'unixepoch') AS time, a.uid, a.pid, a.program, a.front_end
+  FROM changes c JOIN branches b ON b.id = c.branch LEFT JOIN actors a ON a.id = c.actor;
+)sql"};
+
 }  // namespace indra

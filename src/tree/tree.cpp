@@ -9,13 +9,18 @@
 
 namespace indra {
 
+namespace {
+constexpr std::int64_t kBranchBlock = 4096;
+}
+
 TreeImpl::TreeImpl(Writer& writer, ContentStore& store, const Clock& clock, Options options)
     : writer_{writer},
       store_{store},
       clock_{clock},
       options_{std::move(options)},
       seqs_{writer, "seq", options_.seq_block},
-      node_ids_{writer, "node", options_.seq_block} {}
+      node_ids_{writer, "node", options_.seq_block},
+      branch_ids_{writer, "branch", kBranchBlock} {}
 
 Result<std::unique_ptr<Tree>> Tree::open(Writer& writer, ContentStore& store, const Clock& clock,
                                          Options options) {
@@ -71,6 +76,14 @@ Result<void> TreeImpl::load(Tx& tx) {
       s.has_past = true;
       branches_[s.info.id] = s;
     }
+  }
+  {
+    // Numbers of branches are never given again: the feed, and views still open, may know the old one.
+    auto q = Statement{tx, "SELECT COALESCE(MAX(id), 1) FROM branches"};
+    INDRA_TRY(q.step());
+    const std::int64_t last = q.int64_at(0);
+    q.reset();
+    INDRA_TRY(branch_ids_.open(tx, last + 1));
   }
   Seq newest_pin;
   {
@@ -138,6 +151,7 @@ Result<void> TreeImpl::remove_orphans(Tx& tx) {
     }
   }
   for (const auto& [id, branch_id] : orphans) {
+    if (branches_.at(branch_id).info.hidden) continue;  // goes with its branch
     INDRA_LET(const Chain view, chain_of(branch_id, kSeqMax));
     INDRA_TRY(reap(tx, view, id));
   }
@@ -148,6 +162,7 @@ Result<void> TreeImpl::close() {
   if (closed_.exchange(true)) return {};
   return writer_.mutate([&](Tx& tx) -> Result<void> {
     INDRA_TRY(seqs_.close(tx));
+    INDRA_TRY(branch_ids_.close(tx));
     return node_ids_.close(tx);
   });
 }

@@ -27,7 +27,7 @@
 
 namespace indra {
 
-extern const Migration kTreeSchema;
+extern const Migration kTreeSchema, kTreeSchema2;
 
 inline constexpr NodeId kFirstNode{16};  // the root of bucket main; smaller numbers are the mount's own
 
@@ -115,6 +115,9 @@ struct PinInfo {
   TimeNs time = 0;
 };
 
+/// A change whose name is a branch's or snapshot's, not an entry's.
+[[nodiscard]] bool names_a_branch(std::string_view op);
+
 class Tree {
  public:
   struct Options {
@@ -155,6 +158,29 @@ class Tree {
   /// The snapshot is gone at once; thin() removes what it alone kept. ENOENT.
   [[nodiscard]] virtual Result<void> delete_snapshot(Tx&, const Who&, std::string_view bucket,
                                                      std::string_view name) = 0;
+  [[nodiscard]] virtual Result<BranchInfo> branch(Tx&, BranchId) = 0;  ///< hidden ones too
+  /// What was asked for and where it is kept: the pin at or before it (B4).
+  struct KeptMoment {
+    BranchId branch;  ///< the one asked for, or an ancestor
+    Seq seq;
+    TimeNs time = 0;  ///< when it was pinned
+    bool exact = false;
+  };
+  /// By time: EINVAL for the future, ENOENT before the first pin. By seq likewise.
+  [[nodiscard]] virtual Result<KeptMoment> moment_at_time(Tx&, BranchId, TimeNs) = 0;
+  [[nodiscard]] virtual Result<KeptMoment> moment_at_seq(Tx&, BranchId, Seq) = 0;
+  /// EPERM for `main`; EINVAL, EEXIST, ENOENT.
+  [[nodiscard]] virtual Result<void> rename_branch(Tx&, const Who&, std::string_view bucket,
+                                                   std::string_view name, std::string_view to) = 0;
+  /// A protected branch refuses mutations (EROFS), deletion and renaming (EPERM).
+  [[nodiscard]] virtual Result<void> protect_branch(Tx&, std::string_view bucket, std::string_view name,
+                                                    bool on) = 0;
+  /// The name is free at once and nothing can be written any more; sweep() removes the rows (B2).
+  [[nodiscard]] virtual Result<BranchInfo> delete_branch(Tx&, const Who&, std::string_view bucket,
+                                                         std::string_view name) = 0;
+  /// Removes at most about `limit` rows of deleted branches that nothing needs; `in_use` keeps one back.
+  /// Returns how many (0 = nothing left to do).
+  [[nodiscard]] virtual Result<int> sweep(Tx&, int limit, const std::function<bool(BranchId)>& in_use) = 0;
   /// Pins every branch that changed since its last pin. Returns how many.
   [[nodiscard]] virtual Result<int> create_automatic_pins(Tx&) = 0;
   /// Removes automatic pins that the schedule no longer keeps (all for a day, hourly for a week, daily for 90

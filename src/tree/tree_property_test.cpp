@@ -170,12 +170,14 @@ class Run {
         break;
       }
       case 15: {
-        if (x % 3 == 0)
+        if (x % 5 == 0)
           t_.reopen(y % 2 != 0);
-        else if (x % 3 == 1)
+        else if (x % 5 == 1)
           thin(w);
-        else
+        else if (x % 5 == 2)
           drop_snapshot(y);
+        else
+          drop_branch(y, x % 5 == 3);
         break;
       }
     }
@@ -202,6 +204,7 @@ class Run {
   }
 
   void finish() {
+    sweep(100000);
     thin(255);
     check();
     for (const char* table : {"edges_past", "nodes_past", "xattrs_past"}) {
@@ -352,6 +355,26 @@ class Run {
     forget();
     if (y % 2 == 0) t_.run([&](Tx& tx) { return t_.tree->thin(tx, 1); }).value();
     forget();
+  }
+
+  // Nobody else notices: neither what forks from it nor a snapshot of it (B2, B3).
+  void drop_branch(std::uint8_t y, bool sweep) {
+    if (branches_.size() < 2) return;
+    const std::size_t i = 1 + y % (branches_.size() - 1);
+    const BranchId id = branches_[i].id;
+    RC_ASSERT(t_.run([&](Tx& tx) -> Result<void> {
+                  INDRA_LET(const BranchInfo info, t_.tree->branch(tx, id));
+                  INDRA_LET(const BranchInfo gone, t_.tree->delete_branch(tx, t_.who, "main", info.name));
+                  return {};
+                }).has_value());
+    branches_.erase(branches_.begin() + static_cast<std::ptrdiff_t>(i));
+    if (sweep) this->sweep(3);
+    forget();
+  }
+  void sweep(int slices) {
+    for (int i = 0; i < slices; ++i)
+      if (t_.run([&](Tx& tx) { return t_.tree->sweep(tx, 5, [](BranchId) { return false; }); }).value() == 0)
+        return;
   }
 
   void thin(std::uint8_t w) {

@@ -21,11 +21,17 @@ using Verb = Result<Json> (*)(Call&);
 
 Result<Json> verb_list(Call&);  // ls, tree          listing.cpp
 Result<Json> verb_stat(Call&);
-Result<Json> verb_get(Call&);     // cat, get, export  emit.cpp
-Result<Json> verb_put(Call&);     // put, import       ingest.cpp
-Result<Json> verb_remove(Call&);  // rm                change.cpp
-Result<Json> verb_move(Call&);    // mv
-Result<Json> verb_copy(Call&);    // cp
+Result<Json> verb_get(Call&);            // cat, get, export  emit.cpp
+Result<Json> verb_put(Call&);            // put, import       ingest.cpp
+Result<Json> verb_remove(Call&);         // rm                change.cpp
+Result<Json> verb_move(Call&);           // mv
+Result<Json> verb_copy(Call&);           // cp
+Result<Json> verb_branch_create(Call&);  // branch, snapshot, --at  branches.cpp
+Result<Json> verb_branch_delete(Call&);
+Result<Json> verb_branch_rename(Call&);
+Result<Json> verb_branch_protect(Call&);
+Result<Json> verb_snapshot_delete(Call&);
+Result<Json> verb_moment(Call&);
 
 /// The published view that the request names ("bucket", "branch", "snapshot").
 [[nodiscard]] Result<std::shared_ptr<View>> view_of(Call&, bool writing);

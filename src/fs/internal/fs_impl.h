@@ -28,6 +28,10 @@ class ViewImpl;
 struct BranchView {
   BranchInfo info;
   Chain head;
+  mutable std::atomic<bool> stale{false};   ///< deleted, or has another name by now
+  mutable std::atomic<bool> locked{false};  ///< protected or deleted: nothing can be written
+
+  BranchView(BranchInfo i, Chain h) : info{std::move(i)}, head{std::move(h)}, locked{info.protect} {}
 };
 
 /// Free space of the host file system, asked rarely; part of it is kept so that commits always succeed (S10).
@@ -72,8 +76,15 @@ class FileSystemImpl final : public FileSystem {
   FileLocks& locks() override { return locks_; }
   std::vector<std::string> branch_names(std::string_view bucket) override;
   std::vector<std::string> snapshot_names(std::string_view bucket) override;
-  Result<BranchInfo> create_branch(const Who&, std::string_view, std::string_view, std::string_view,
-                                   std::string_view) override;
+  Result<BranchInfo> fork(const Who&, std::string_view bucket, std::string_view name,
+                          const ForkFrom&) override;
+  Result<void> delete_branch(const Who&, std::string_view bucket, std::string_view name) override;
+  Result<void> rename_branch(const Who&, std::string_view bucket, std::string_view name,
+                             std::string_view to) override;
+  Result<void> protect_branch(const Who&, std::string_view bucket, std::string_view name, bool on) override;
+  Result<void> delete_snapshot(const Who&, std::string_view bucket, std::string_view name) override;
+  Result<Tree::KeptMoment> moment(std::string_view bucket, std::string_view branch, std::optional<Seq>,
+                                  std::optional<TimeNs>) override;
   Result<PinInfo> create_snapshot(const Who&, std::string_view, std::string_view, std::string_view,
                                   std::string_view) override;
   Result<std::vector<BranchInfo>> branches(std::string_view bucket) override;
@@ -128,6 +139,12 @@ class FileSystemImpl final : public FileSystem {
   friend class IncomingFile;
   [[nodiscard]] Result<void> recover_sessions();
   [[nodiscard]] Result<void> reap_some();
+  [[nodiscard]] Result<void> sweep_some();
+  /// Runs fn in a transaction that first publishes what the branch's mounts have written (S9).
+  template <class T>
+  [[nodiscard]] Result<T> with_published(const std::shared_ptr<const BranchView>& state,
+                                         const std::function<Result<T>(Tx&)>& fn);
+  [[nodiscard]] bool viewed(BranchId) const;
   void run_clockwork();
   void run_worker();
   [[nodiscard]] Result<void> publish_locked(Session& s) INDRA_REQUIRES(s.mutex);
@@ -158,6 +175,7 @@ class FileSystemImpl final : public FileSystem {
   std::unordered_set<SessionKey, SessionKeyHash> orphans_ INDRA_GUARDED_BY(orphans_mutex_);
   std::vector<SessionKey> reapable_ INDRA_GUARDED_BY(orphans_mutex_);
   std::atomic<std::size_t> orphan_count_{0};
+  std::atomic<bool> sweep_wanted_{true};  // once after opening
 
   // Clockwork.
   std::mutex clock_mutex_;
@@ -186,6 +204,8 @@ class ViewImpl final : public View {
   bool writable() const override { return writable_; }
   bool shared() const override { return fs_.shared(this); }
   std::uint64_t lock_space() const override { return static_cast<std::uint64_t>(branch_->info.id.raw()); }
+  bool stale() const override { return stale_ || branch_->stale; }
+  void became_stale() { stale_ = true; }
   Result<Attr> lookup(NodeId, std::string_view) override;
   void forget(NodeId, std::uint64_t) override;
   Result<Attr> getattr(NodeId) override;
@@ -225,6 +245,7 @@ class ViewImpl final : public View {
   [[nodiscard]] const BranchView& state() const { return *branch_; }
   [[nodiscard]] const Chain& chain() const { return chain_; }
   [[nodiscard]] bool live() const { return live_; }
+  [[nodiscard]] const ViewSpec& spec() const { return spec_; }
   [[nodiscard]] bool holds(NodeId) const;
   [[nodiscard]] Who who(const Caller& c) {
     return fs_.callers().who(c, front_ != nullptr ? front_->name() : "cli", fs_.clock().steady());
@@ -265,6 +286,7 @@ class ViewImpl final : public View {
   const Chain chain_;
   FrontEnd* const front_;
   const bool live_, writable_;
+  std::atomic<bool> stale_{false};
 
   struct RefShard {
     mutable Mutex mutex;

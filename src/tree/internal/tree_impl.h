@@ -1,5 +1,5 @@
 // The tree behind tree.h. One class, its members by noun in branch.cpp, resolve.cpp, write.cpp, mutate.cpp,
-// content.cpp, rename.cpp, xattrs.cpp, pins.cpp, changes.cpp.
+// content.cpp, rename.cpp, xattrs.cpp, pins.cpp, changes.cpp, branch_life.cpp.
 //
 // What is kept in memory is only ever a hint that errs to the safe side, because a mutation may be rolled
 // back after it was noted here (T11): a pin noted too much keeps a row too many, a line or publish noted too
@@ -33,7 +33,11 @@ enum class Op : int {
   exchange,
   branch,
   snapshot,
-  epoch
+  epoch,
+  branch_delete,
+  branch_rename,
+  snapshot_delete,
+  merge
 };
 
 struct BranchState {
@@ -61,6 +65,14 @@ class TreeImpl final : public Tree {
   Result<PinInfo> create_snapshot(Tx&, const Who&, BranchId, std::string_view name,
                                   std::string_view message) override;
   Result<void> delete_snapshot(Tx&, const Who&, std::string_view bucket, std::string_view name) override;
+  Result<BranchInfo> branch(Tx&, BranchId) override;
+  Result<KeptMoment> moment_at_time(Tx&, BranchId, TimeNs) override;
+  Result<KeptMoment> moment_at_seq(Tx&, BranchId, Seq) override;
+  Result<void> rename_branch(Tx&, const Who&, std::string_view bucket, std::string_view name,
+                             std::string_view to) override;
+  Result<void> protect_branch(Tx&, std::string_view bucket, std::string_view name, bool on) override;
+  Result<BranchInfo> delete_branch(Tx&, const Who&, std::string_view bucket, std::string_view name) override;
+  Result<int> sweep(Tx&, int limit, const std::function<bool(BranchId)>& in_use) override;
   Result<int> create_automatic_pins(Tx&) override;
   Result<int> thin(Tx&, int limit) override;
   Seq last_seq() const override { return Seq{seqs_.last()}; }
@@ -109,6 +121,11 @@ class TreeImpl final : public Tree {
   };
   Result<Moment> moment(Tx&, BranchId, Seq at);  ///< where `at` is kept; {branch, kSeqMax} is the head
   Result<Seq> add_pin(Tx&, BranchState&, PinKind, Seq at, std::string_view name, std::string_view message);
+
+  // branch_life.cpp
+  Result<bool> sweepable(Tx&, const BranchState&);
+  Result<int> sweep_rows(Tx&, BranchId, int limit);
+  Result<void> forget_branch(Tx&, const BranchState&);
 
   // write.cpp
   Result<Seq> next_seq(Tx& tx, BranchState& own) {
@@ -212,7 +229,7 @@ class TreeImpl final : public Tree {
   ContentStore& store_;
   const Clock& clock_;
   const Options options_;
-  Numbers seqs_, node_ids_;
+  Numbers seqs_, node_ids_, branch_ids_;
   std::optional<NameHash> names_;
   std::unordered_map<BranchId, BranchState> branches_;
   std::atomic<bool> closed_{false};

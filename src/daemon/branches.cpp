@@ -1,0 +1,123 @@
+// branch create, delete, rename, protect; snapshot delete; where a moment is kept.
+#include <cerrno>
+
+#include "daemon/internal/verbs.h"
+
+namespace indra {
+namespace {
+
+Who who(const Call& c) { return {c.caller.uid, c.caller.pid, "indrafs", "cli"}; }
+std::string bucket_of(const Json& request) { return text_field(request, "bucket", "main"); }
+
+Result<std::string> required(Call& c, const char* key) {
+  auto name = name_field(c.request, key);
+  if (!name || name->empty()) return fail(EINVAL, key);
+  return *name;
+}
+
+/// "There is no such branch" with the way out.
+Error explained(Error e, const std::string& branch) {
+  if (e.code == std::errc::no_such_file_or_directory && e.context == "branch " + branch)
+    e.context = "there is no branch " + branch + "; `indrafs branch list` shows them";
+  return e;
+}
+
+Result<void> not_mounted(Call& c, const std::string& branch) {
+  if (c.mounts == nullptr) return {};
+  for (const Json& m : c.mounts->list())
+    if (name_field(m, "branch") == branch && name_field(m, "snapshot").value_or("").empty())
+      return fail(EBUSY, "branch " + branch + " is mounted at " + name_field(m, "mountpoint").value_or("?") +
+                             "; unmount it first");
+  return {};
+}
+
+}  // namespace
+
+// {"at": {"seq": N}}
+Result<std::optional<Seq>> seq_field(const Json& request) {
+  const auto at = request.find("at");
+  if (at == request.end() || at->is_null()) return std::nullopt;
+  if (!at->is_object() || !at->contains("seq") || !(*at)["seq"].is_number_integer())
+    return fail(EINVAL, "at");
+  return Seq{(*at)["seq"].get<std::int64_t>()};
+}
+
+// {"name", "from", "from_snapshot", "at": {"seq"}, "committed"}
+Result<Json> verb_branch_create(Call& c) {
+  INDRA_LET(const std::string name, required(c, "name"));
+  FileSystem::ForkFrom from;
+  from.branch = name_field(c.request, "from").value_or("main");
+  if (from.branch.empty()) from.branch = "main";
+  from.snapshot = name_field(c.request, "from_snapshot").value_or("");
+  INDRA_LET(from.seq, seq_field(c.request));
+  from.committed = bool_field(c.request, "committed");
+  const auto made = c.fs.fork(who(c), bucket_of(c.request), name, from);
+  if (!made) return Failure{explained(made.error(), from.branch)};
+  Json j = {{"name", name_to_json(made->name)},
+            {"parent", nullptr},
+            {"fork_seq", made->fork_seq.raw()},
+            {"created", made->created}};
+  INDRA_LET(const auto all, c.fs.branches(bucket_of(c.request)));
+  for (const BranchInfo& b : all)
+    if (b.id == made->parent) j["parent"] = name_to_json(b.name);
+  return j;
+}
+
+// {"name"}
+Result<Json> verb_branch_delete(Call& c) {
+  INDRA_LET(const std::string name, required(c, "name"));
+  INDRA_TRY(not_mounted(c, name));
+  if (auto r = c.fs.delete_branch(who(c), bucket_of(c.request), name); !r)
+    return Failure{explained(r.error(), name)};
+  return Json::object();
+}
+
+// {"name", "to"}
+Result<Json> verb_branch_rename(Call& c) {
+  INDRA_LET(const std::string name, required(c, "name"));
+  INDRA_LET(const std::string to, required(c, "to"));
+  INDRA_TRY(not_mounted(c, name));
+  if (auto r = c.fs.rename_branch(who(c), bucket_of(c.request), name, to); !r)
+    return Failure{explained(r.error(), name)};
+  return Json::object();
+}
+
+// {"name", "on"}
+Result<Json> verb_branch_protect(Call& c) {
+  INDRA_LET(const std::string name, required(c, "name"));
+  if (auto r = c.fs.protect_branch(who(c), bucket_of(c.request), name, bool_field(c.request, "on")); !r)
+    return Failure{explained(r.error(), name)};
+  return Json::object();
+}
+
+// {"name"}
+Result<Json> verb_snapshot_delete(Call& c) {
+  INDRA_LET(const std::string name, required(c, "name"));
+  if (auto r = c.fs.delete_snapshot(who(c), bucket_of(c.request), name); !r) {
+    if (r.error().code == std::errc::no_such_file_or_directory)
+      return fail(ENOENT, "there is no snapshot " + name + "; `indrafs snapshot list` shows them");
+    return fail(r.error());
+  }
+  return Json::object();
+}
+
+// {"branch", "time" or "seq"}: where that moment is kept.
+Result<Json> verb_moment(Call& c) {
+  const std::string branch = name_field(c.request, "branch").value_or("main");
+  std::optional<Seq> seq;
+  std::optional<TimeNs> time;
+  if (c.request.contains("seq"))
+    seq = Seq{int_field(c.request, "seq")};
+  else
+    time = int_field(c.request, "time");
+  const auto m = c.fs.moment(bucket_of(c.request), branch, seq, time);
+  if (!m) {
+    Error e = explained(m.error(), branch);
+    if (e.context == "no moment is kept so early")
+      e.context += "; `indrafs snapshot list` shows what is kept by name";
+    return Failure{e};
+  }
+  return Json{{"seq", m->seq.raw()}, {"time", m->time}, {"exact", m->exact}};
+}
+
+}  // namespace indra

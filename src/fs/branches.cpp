@@ -1,0 +1,214 @@
+// Branches and snapshots: made, renamed, protected, deleted (docs/branches.md).
+#include <algorithm>
+#include <functional>
+
+#include "base/log.h"
+#include "fs/internal/fs_impl.h"
+
+namespace indra {
+
+// A fork or snapshot holds every write that returned: the branch's sessions are locked, made ready, and
+// published in the transaction that makes the pin (S9). They are locked in the order of their nodes.
+namespace {
+struct Ready {
+  std::shared_ptr<Session> session;
+  std::unique_ptr<Content::Staged> staged;
+};
+}  // namespace
+
+template <class T>
+INDRA_NO_ANALYSIS Result<T> FileSystemImpl::with_published(const std::shared_ptr<const BranchView>& state,
+                                                           const std::function<Result<T>(Tx&)>& fn) {
+  FileSystemImpl& fs = *this;
+  std::vector<std::shared_ptr<Session>> dirty;
+  for (auto& s : fs.sessions().all())
+    if (s->key.branch == state->info.id && s->ahead && !s->unlinked) dirty.push_back(s);
+  std::sort(dirty.begin(), dirty.end(), [](const auto& a, const auto& b) { return a->key < b->key; });
+  std::vector<std::unique_lock<SharedMutex>> locks;
+  std::vector<Ready> ready;
+  for (auto& s : dirty) {
+    locks.emplace_back(s->mutex);
+    if (!s->ahead || !s->content) continue;
+    INDRA_LET(auto staged, s->content->stage(Content::For::publish));
+    ready.push_back({s, std::move(staged)});
+  }
+  auto result = fs.writer().mutate_content([&](Tx& tx) INDRA_NO_ANALYSIS -> Result<T> {
+    for (Ready& r : ready) {
+      Session& s = *r.session;
+      const bool in_private = static_cast<bool>(s.private_blob);
+      INDRA_LET(const bool rewritable, fs.tree().rewritable(tx, state->head, s.key.node));
+      INDRA_LET(const BlobInfo info, r.staged->apply(tx, in_private || rewritable));
+      INDRA_LET(const NodeRow row,
+                fs.tree().set_content(tx, s.who, state->head, s.key.node, info, s.mtime, s.ctime, true));
+      if (in_private) {
+        Statement q{tx, "DELETE FROM sessions WHERE branch = ?1 AND node = ?2"};
+        INDRA_TRY(q.bind(1, s.key.branch).bind(2, s.key.node).run());
+        INDRA_TRY(fs.store().drop_ref(tx, s.private_blob));
+      }
+    }
+    return fn(tx);
+  });
+  if (!result) return result;
+  for (Ready& r : ready) {
+    Session& s = *r.session;
+    r.staged->accept();
+    s.private_blob = {};
+    s.dirty_since = 0;
+    s.unpublished_since = 0;
+    s.synced_unpublished = false;
+    s.published_at = fs.clock().steady();
+    s.ahead = false;
+  }
+  return result;
+}
+
+Result<BranchInfo> FileSystemImpl::fork(const Who& who, std::string_view bucket, std::string_view name,
+                                        const ForkFrom& from) {
+  INDRA_LET(auto state, branch_state(bucket, from.branch));
+  const std::function<Result<BranchInfo>(Tx&)> make = [&](Tx& tx) -> Result<BranchInfo> {
+    BranchId parent = state->info.id;
+    Seq at = kSeqMax;
+    if (!from.snapshot.empty()) {
+      INDRA_LET(const auto pins, tree_->pins(tx, bucket, PinKind::snapshot));
+      const auto it =
+          std::find_if(pins.begin(), pins.end(), [&](const PinInfo& p) { return p.name == from.snapshot; });
+      if (it == pins.end()) return fail(ENOENT, "snapshot " + from.snapshot);
+      parent = it->branch;
+      at = it->seq;
+    } else if (from.seq) {
+      INDRA_LET(const Tree::KeptMoment m, tree_->moment_at_seq(tx, parent, *from.seq));
+      parent = m.branch, at = m.seq;
+    } else if (from.time) {
+      INDRA_LET(const Tree::KeptMoment m, tree_->moment_at_time(tx, parent, *from.time));
+      parent = m.branch, at = m.seq;
+    }
+    return tree_->create_branch(tx, who, bucket, name, parent, at);
+  };
+  const bool past = !from.snapshot.empty() || from.seq || from.time;
+  auto made = past || from.committed ? writer_->mutate(make) : with_published<BranchInfo>(state, make);
+  poke();
+  return made;
+}
+
+Result<PinInfo> FileSystemImpl::create_snapshot(const Who& who, std::string_view bucket,
+                                                std::string_view branch, std::string_view name,
+                                                std::string_view message) {
+  INDRA_LET(auto state, branch_state(bucket, branch));
+  auto made = with_published<PinInfo>(
+      state, [&](Tx& tx) { return tree_->create_snapshot(tx, who, state->info.id, name, message); });
+  poke();
+  return made;
+}
+
+Result<Tree::KeptMoment> FileSystemImpl::moment(std::string_view bucket, std::string_view branch,
+                                                std::optional<Seq> seq, std::optional<TimeNs> time) {
+  INDRA_LET(auto state, branch_state(bucket, branch));
+  return writer_->read([&](Tx& tx) -> Result<Tree::KeptMoment> {
+    if (seq) return tree_->moment_at_seq(tx, state->info.id, *seq);
+    if (time) return tree_->moment_at_time(tx, state->info.id, *time);
+    return Tree::KeptMoment{state->info.id, kSeqMax, clock_->now(), true};
+  });
+}
+
+Result<void> FileSystemImpl::rename_branch(const Who& who, std::string_view bucket, std::string_view name,
+                                           std::string_view to) {
+  INDRA_LET(auto state, branch_state(bucket, name));
+  INDRA_TRY(writer_->mutate([&](Tx& tx) { return tree_->rename_branch(tx, who, bucket, name, to); }));
+  if (name != to) state->stale = true;
+  {
+    const MutexLock lock{branches_mutex_};
+    branches_.erase(state->info.id);
+  }
+  poke();
+  return {};
+}
+
+Result<void> FileSystemImpl::protect_branch(const Who&, std::string_view bucket, std::string_view name,
+                                            bool on) {
+  INDRA_LET(auto state, branch_state(bucket, name));
+  const bool before = state->locked;
+  state->locked = on;
+  auto r = with_published<bool>(state, [&](Tx& tx) -> Result<bool> {
+    INDRA_TRY(tree_->protect_branch(tx, bucket, name, on));
+    return true;
+  });
+  if (!r) {
+    state->locked = before;
+    return fail(r.error());
+  }
+  poke();
+  return {};
+}
+
+Result<void> FileSystemImpl::delete_branch(const Who& who, std::string_view bucket, std::string_view name) {
+  INDRA_LET(auto state, branch_state(bucket, name));
+  const BranchId id = state->info.id;
+  INDRA_TRY(writer_->mutate([&](Tx& tx) -> Result<void> {
+    INDRA_LET(const BranchInfo gone, tree_->delete_branch(tx, who, bucket, name));
+    std::vector<BlobId> held;
+    {
+      Statement q{tx, "SELECT blob FROM sessions WHERE branch = ?1"};
+      q.bind(1, gone.id);
+      for (;;) {
+        INDRA_LET(const bool row, q.step());
+        if (!row) break;
+        held.push_back(q.id_at<BlobId>(0));
+      }
+    }
+    for (const BlobId b : held) INDRA_TRY(store_->drop_ref(tx, b));
+    Statement q{tx, "DELETE FROM sessions WHERE branch = ?1"};
+    return q.bind(1, gone.id).run();
+  }));
+  state->locked = true;
+  state->stale = true;
+  {
+    const MutexLock lock{branches_mutex_};
+    branches_.erase(id);
+  }
+  // What files still open hold lives as long as their handles, like a file that lost its last name (S4).
+  for (const auto& s : sessions_.all()) {
+    if (s->key.branch != id) continue;
+    const WriteLock lock{s->mutex};
+    s->unlinked = true;
+    s->private_blob = {};
+  }
+  sweep_wanted_ = true;
+  poke();
+  return {};
+}
+
+Result<void> FileSystemImpl::delete_snapshot(const Who& who, std::string_view bucket, std::string_view name) {
+  INDRA_TRY(writer_->mutate([&](Tx& tx) { return tree_->delete_snapshot(tx, who, bucket, name); }));
+  {
+    const ReadLock lock{views_mutex_};
+    for (ViewImpl* v : views_)
+      if (v->spec().bucket == bucket && v->spec().snapshot == name) v->became_stale();
+  }
+  sweep_wanted_ = true;
+  poke();
+  return {};
+}
+
+bool FileSystemImpl::viewed(BranchId id) const {
+  const ReadLock lock{views_mutex_};
+  return std::any_of(views_.begin(), views_.end(),
+                     [&](const ViewImpl* v) { return v->branch() == id || v->chain().depth_of(id) >= 0; });
+}
+
+// A slice each, so that nobody waits for it; what is still looked at is left for later.
+Result<void> FileSystemImpl::sweep_some() {
+  if (!sweep_wanted_.exchange(false)) return {};
+  for (int slices = 0; slices < 200; ++slices) {
+    auto n = writer_->mutate(
+        [&](Tx& tx) { return tree_->sweep(tx, 128, [this](BranchId id) { return viewed(id); }); });
+    if (!n) {
+      sweep_wanted_ = true;
+      return fail(n.error());
+    }
+    if (*n == 0) return {};
+  }
+  sweep_wanted_ = true;
+  return {};
+}
+
+}  // namespace indra
