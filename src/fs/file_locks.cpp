@@ -51,7 +51,7 @@ void FileLocks::put(Table& t, Owner owner, const Lock& lock) {
   cut(t, owner, lock.first, lock.last);
   Lock joined = lock;
   std::erase_if(t.held, [&](const Held& h) {  // neighbours of the same kind become one
-    if (h.owner != owner || h.lock.kind != lock.kind) return false;
+    if (h.owner != owner || h.lock.kind != lock.kind || h.lock.handle != lock.handle) return false;
     if (h.lock.last + 1 != joined.first && joined.last + 1 != h.lock.first) return false;
     joined.first = std::min(joined.first, h.lock.first);
     joined.last = std::max(joined.last, h.lock.last);
@@ -139,6 +139,16 @@ void FileLocks::unlock(const File& file, Owner owner, std::uint64_t first, std::
   const auto it = tables_.find(file);
   if (it == tables_.end()) return;
   cut(it->second, owner, first, last);
+  serve(it->second);
+  tidy(file);
+}
+
+void FileLocks::close(const File& file, std::uint64_t front, std::uint64_t handle) {
+  const MutexLock guard{mutex_};
+  const auto it = tables_.find(file);
+  if (it == tables_.end()) return;
+  std::erase_if(it->second.held,
+                [&](const Held& h) { return h.owner.front == front && h.lock.handle == handle; });
   serve(it->second);
   tidy(file);
 }

@@ -44,6 +44,7 @@ class FileLocks {
     Kind kind;
     std::uint64_t first, last;
     pid_t pid;
+    std::uint64_t handle = 0;  ///< the open file it was taken through: it ends with it at the latest
   };
   using Done = std::function<void(int error)>;
 
@@ -57,6 +58,9 @@ class FileLocks {
   /// Waits its turn. `ticket` names the wait for cancel(), one number at a time for each front.
   void lock_or_wait(const File&, Owner, const Lock&, std::uint64_t ticket, Done done) INDRA_EXCLUDES(mutex_);
   void unlock(const File&, Owner, std::uint64_t first, std::uint64_t last) INDRA_EXCLUDES(mutex_);
+  /// Ends what was taken through an open file that is no more. fcntl locks of an open file (F_OFD_SETLK) end
+  /// nowhere else: the kernel does not tell.
+  void close(const File&, std::uint64_t front, std::uint64_t handle) INDRA_EXCLUDES(mutex_);
   /// True when there was such a wait: it ends with EINTR.
   bool cancel(std::uint64_t front, std::uint64_t ticket) INDRA_EXCLUDES(mutex_);
   /// Everything of a mount that ends. No `done` of its own is called afterwards.

@@ -14,7 +14,7 @@ using Kind = FileLocks::Kind;
 using Lock = FileLocks::Lock;
 constexpr FileLocks::File kFile{1, 20, FileLocks::Family::posix};
 constexpr FileLocks::Owner kAnn{1, 7}, kBob{2, 7}, kCid{2, 8};
-Lock range(Kind k, std::uint64_t first, std::uint64_t last) { return {k, first, last, 99}; }
+Lock range(Kind k, std::uint64_t first, std::uint64_t last) { return {k, first, last, 99, 0}; }
 
 TEST(FileLocks, S11_GivenOneNumberInTwoMounts_WhenBothLock_ThenTheyAreDifferentOwners) {
   FileLocks locks;

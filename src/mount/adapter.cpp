@@ -291,6 +291,11 @@ void Adapter::unlock(const LockRequest& q) {
   locks_->unlock(locked_file(q), {front_, q.owner}, q.lock.first, q.lock.last);
 }
 
+void Adapter::close_locks(WireId file, Handle h) {
+  for (const auto family : {FileLocks::Family::posix, FileLocks::Family::flock})
+    locks_->close(locked_file({file, family, 0, {}}), front_, h);
+}
+
 bool Adapter::stop_waiting(std::uint64_t unique) { return locks_->cancel(front_, unique); }
 
 // --- files -------------------------------------------------------------------------------------------

@@ -142,6 +142,7 @@ class Adapter {
   [[nodiscard]] int lock(const LockRequest&);  ///< 0 or EAGAIN
   void lock_or_wait(const LockRequest&, std::uint64_t unique, FileLocks::Done);
   void unlock(const LockRequest&);
+  void close_locks(WireId, Handle);         ///< the open file is gone
   bool stop_waiting(std::uint64_t unique);  ///< true: the wait ends with EINTR
   [[nodiscard]] bool keeps_locks() const noexcept { return options_.locks == LockMode::daemon; }
 

@@ -94,7 +94,7 @@ wire::SxTime sx_time(TimeNs t) {
   return {static_cast<std::int64_t>(s.sec), s.nsec, 0};
 }
 
-constexpr FileLocks::Lock kWholeFile{FileLocks::Kind::write, 0, FileLocks::kEnd, 0};
+constexpr FileLocks::Lock kWholeFile{FileLocks::Kind::write, 0, FileLocks::kEnd, 0, 0};
 
 std::uint32_t masked(std::uint32_t mode, std::uint32_t umask) { return mode & ~(umask & 0777u); }
 
@@ -624,7 +624,7 @@ void Dispatcher::locks(Request& r) {
       (in.lk_flags & FUSE_LK_FLOCK) != 0 ? FileLocks::Family::flock : FileLocks::Family::posix,
       in.owner,
       {in.lk.type == F_RDLCK ? FileLocks::Kind::read : FileLocks::Kind::write, in.lk.start, in.lk.end,
-       static_cast<pid_t>(in.lk.pid)}};
+       static_cast<pid_t>(in.lk.pid), in.fh}};
   if (r.head.opcode == FUSE_GETLK) {
     fuse_lk_out out{};
     out.lk.type = F_UNLCK;
@@ -700,8 +700,7 @@ void Dispatcher::data(Request& r) {
     }
     case FUSE_RELEASE: {
       const auto in = r.take<fuse_release_in>();
-      if (adapter_.keeps_locks() && (in.release_flags & FUSE_RELEASE_FLOCK_UNLOCK) != 0)
-        adapter_.unlock({r.id(), FileLocks::Family::flock, in.lock_owner, kWholeFile});
+      if (adapter_.keeps_locks()) adapter_.close_locks(r.id(), in.fh);
       adapter_.release(r.id(), in.fh);
       (void)ok(r);
       return;

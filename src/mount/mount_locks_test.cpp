@@ -116,6 +116,15 @@ TEST_F(MountLocks, M16_flock_belongs_to_the_open_file_and_ends_with_it) {
   EXPECT_TRUE(soon([&] { return ::flock(b_, LOCK_EX | LOCK_NB) == 0; }));  // RELEASE comes after close(2)
 }
 
+TEST_F(MountLocks, M16_a_lock_of_the_open_file_ends_with_it) {
+  ASSERT_EQ(posix(a_, F_OFD_SETLK, F_WRLCK, 0, 4), 0);
+  EXPECT_EQ(posix(b_, F_OFD_SETLK, F_RDLCK, 3, 1), EAGAIN);
+  EXPECT_EQ(posix(b_, F_OFD_SETLK, F_RDLCK, 4, 1), 0);
+  ::close(a_);
+  a_ = -1;
+  EXPECT_TRUE(soon([&] { return posix(b_, F_OFD_SETLK, F_WRLCK, 0, 0) == 0; }));
+}
+
 TEST_F(MountLocks, M16_who_gets_the_lock_sees_what_was_done_under_it) {
   views_.shared = true;
   const auto count = [](int fd, std::atomic<int>& stale, std::atomic<int>& last) {
