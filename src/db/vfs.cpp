@@ -292,7 +292,7 @@ int x_truncate(sqlite3_file* f, sqlite3_int64 size) {
 int x_sync(sqlite3_file* f, int flags) {
   State& s = state(f);
   if (s.kind == Kind::other) return real(f)->pMethods->xSync(real(f), flags);
-  if (const int rc = ask(DiskEvent::sync, s.path); rc != SQLITE_OK) return rc;
+  if (const int rc = ask(DiskEvent::sync, s.path); rc != SQLITE_OK) return rc == kSwallow ? SQLITE_OK : rc;
   int rc = SQLITE_OK;
   if (s.synced.load(std::memory_order_acquire)) {
     rc = real(f)->pMethods->xSync(real(f), flags);

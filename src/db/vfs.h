@@ -34,6 +34,8 @@ inline constexpr std::size_t kWalFrame = kWalFrameHeader + kDbPage;
 void set_vfs_observer(std::function<void(const DiskEvent&)> observer);
 /// Asked before each write and sync: not SQLITE_OK fails it with that code. For tests.
 void set_vfs_fault(std::function<int(const DiskEvent&)> fault);
+/// From a fault at a sync: the sync is not done, and answered as if it were, as by a disk that lies.
+inline constexpr int kSwallow = SQLITE_DONE;
 
 /// Of the first 4088 bytes of a page, and its number. Never 0.
 [[nodiscard]] std::uint64_t page_checksum(std::uint32_t page, const std::byte* bytes);

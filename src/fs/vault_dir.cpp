@@ -46,6 +46,15 @@ Result<void> check_file_system(const std::string& where, const std::string& dir)
   return {};
 }
 
+Result<void> sync_names_in(const std::string& dir) {
+  const int fd = ::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return fail(errno, "open " + dir);
+  const int err = ::fsync(fd) == 0 ? 0 : errno;
+  ::close(fd);
+  if (err != 0 && err != EINVAL) return fail(err, "sync " + dir);
+  return {};
+}
+
 std::string pid_in(int fd) {
   std::array<char, 32> buf{};
   const ssize_t n = ::pread(fd, buf.data(), buf.size() - 1, 0);
@@ -65,6 +74,7 @@ Result<VaultDir> VaultDir::open(const std::string& dir, bool create) {
     INDRA_TRY(check_file_system(parent, path));  // before anything is made there
     if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
       return fail(errno, "make the vault directory " + path);
+    INDRA_TRY(sync_names_in(parent));  // else a power cut could take the whole new vault (D1)
   }
   std::array<char, PATH_MAX> real{};
   if (::realpath(path.c_str(), real.data()) == nullptr)
@@ -122,6 +132,7 @@ Result<VaultDir::Identity> VaultDir::identity(bool create) const {
     const int err = errno;
     ::close(fd);
     if (!ok || ::rename(temp.c_str(), path.c_str()) != 0) return fail(ok ? errno : err, "write " + path);
+    INDRA_TRY(sync_names_in(path_));
   } else {
     if (fd < 0) return fail(errno, "open " + path);
     const ssize_t n = ::read(fd, secret.data(), secret.size());
