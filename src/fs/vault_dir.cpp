@@ -74,7 +74,11 @@ Result<VaultDir> VaultDir::open(const std::string& dir, bool create) {
     INDRA_TRY(check_file_system(parent, path));  // before anything is made there
     if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
       return fail(errno, "make the vault directory " + path);
-    INDRA_TRY(sync_names_in(parent));  // else a power cut could take the whole new vault (D1)
+    // Else a power cut could take the whole new vault (D1), or a directory above it that is as new.
+    INDRA_TRY(sync_names_in(parent));
+    for (std::size_t i = parent.find('/'); i != std::string::npos && i + 1 < parent.size();
+         i = parent.find('/', i + 1))
+      (void)sync_names_in(parent.substr(0, i + 1));
   }
   std::array<char, PATH_MAX> real{};
   if (::realpath(path.c_str(), real.data()) == nullptr)
