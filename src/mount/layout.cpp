@@ -75,6 +75,7 @@ Result<Slot*> Layout::open(std::string key, const ViewSpec& spec) {
   INDRA_LET(s->view_, views_.open_view(spec, s.get()));
   s->root_ = s->view_->root();
   if (index != 0) s->root_wire_ = (index << 48) | static_cast<WireId>(s->root_.raw());
+  s->open_.store(true, std::memory_order_release);
   s->key_ = std::move(key);
   hold(*s);
   slots_[index].store(s.get(), std::memory_order_release);

@@ -51,7 +51,10 @@ class Slot final : public FrontEnd {
   }
   [[nodiscard]] bool is_root(WireId w) const noexcept { return w == root_wire_; }
 
-  void changed(const Change& c) override { hear_(*this, c); }
+  /// Before its view is open the kernel holds nothing of it.
+  void changed(const Change& c) override {
+    if (open_.load(std::memory_order_acquire)) hear_(*this, c);
+  }
   [[nodiscard]] std::string_view name() const override { return "fuse"; }
 
  private:
@@ -60,7 +63,8 @@ class Slot final : public FrontEnd {
   WireId root_wire_;
   Hear hear_;
   NodeId root_{};
-  std::string key_;  // "b:NAME" or "s:NAME"; empty for the mounted branch
+  std::atomic<bool> open_{false};  // root_ and root_wire_ are set
+  std::string key_;                // "b:NAME" or "s:NAME"; empty for the mounted branch
   std::atomic<std::int64_t> refs_{
       0};                       // what the kernel holds of it: nodes and handles; not counted in view 0
   std::shared_ptr<View> view_;  // last: goes first, while the ear still listens

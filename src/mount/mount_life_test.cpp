@@ -196,6 +196,7 @@ TEST_F(MountLifeAsRoot, M1_an_ordinary_user_mounts_with_the_helper) {
     write_file(at("f"), "mine");
     if (read_file(at("f")) != "mine") ::_exit(4);
     if (!(*m)->stop()) ::_exit(5);
+    m->reset();
     if (::access(at("f").c_str(), F_OK) == 0) ::_exit(6);
     ::_exit(0);
   }

@@ -180,7 +180,7 @@ class FileSystemImpl final : public FileSystem {
   // Clockwork.
   std::mutex clock_mutex_;
   std::condition_variable clock_cv_, work_cv_;
-  bool stop_ = false;  // under clock_mutex_
+  std::atomic<bool> stop_{false};  // set under clock_mutex_
   std::atomic<bool> poked_{false};
   std::atomic<bool> work_poked_{false};
   TimeNs last_pin_ = 0, last_thin_ = 0;  // clockwork thread only
