@@ -202,7 +202,7 @@ void FileSystemImpl::run_clockwork() {
     wait = tick_once(false);
     lock.lock();
     // Pokes come with every change; one look each kLook is enough.
-    if (!stop_) clock_cv_.wait_for(lock, std::chrono::nanoseconds{kLook}, [&] { return stop_; });
+    if (!stop_) clock_cv_.wait_for(lock, std::chrono::nanoseconds{kLook}, [&] { return stop_.load(); });
   }
 }
 
@@ -213,7 +213,7 @@ void FileSystemImpl::run_worker() {
     if (idle) {
       work_cv_.wait(lock, [&] { return stop_ || work_poked_.load(); });
     } else {
-      work_cv_.wait_for(lock, std::chrono::nanoseconds{kLook}, [&] { return stop_; });
+      work_cv_.wait_for(lock, std::chrono::nanoseconds{kLook}, [&] { return stop_.load(); });
     }
     if (stop_) return;
     const bool poked = work_poked_.exchange(false);
