@@ -257,7 +257,7 @@ class History {
         break;
       }
       case Kind::chmod:
-        node().mode = 0400 + static_cast<unsigned>(s.seed % 64);
+        node().mode = 0600 + static_cast<unsigned>(s.seed % 64);
         break;
       case Kind::attribute:
         node().attribute = std::to_string(s.seed);
@@ -344,7 +344,7 @@ class Doer {
       case Kind::symlink:
         return ::symlink(s.b.c_str(), a.c_str()) == 0;
       case Kind::chmod:
-        return ::chmod(a.c_str(), static_cast<mode_t>(0400 + s.seed % 64)) == 0;
+        return ::chmod(a.c_str(), static_cast<mode_t>(0600 + s.seed % 64)) == 0;
       case Kind::attribute: {
         const std::string v = std::to_string(s.seed);
         return ::setxattr(a.c_str(), "user.step", v.data(), v.size(), 0) == 0;
