@@ -150,7 +150,7 @@ Result<bool> Relay::pass() {
     INDRA_LET(const auto now, coord_->select("SELECT value FROM indra_meta WHERE name = 'relayed'"));
     if (now.at(0).at(0).get<std::int64_t>() != stored.raw()) return false;  // another relay was quicker
     for (const auto& [rule, event] : found) {
-      const std::string payload = [&] {
+      const std::string payload = [&, &rule = rule, &event = event] {
         auto j = event_json(*event);
         j["rule"] = rule->name;
         return j.dump(-1, ' ', false, Coord::Json::error_handler_t::replace);

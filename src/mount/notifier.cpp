@@ -30,7 +30,7 @@ std::size_t Notifier::waiting() const {
 bool Notifier::caught_up(std::chrono::milliseconds limit) INDRA_NO_ANALYSIS {
   std::unique_lock lock{mutex_};
   const std::uint64_t upto = pushed_;
-  return told_.wait_for(lock, limit, [&] { return stopping_ || done_ >= upto; });
+  return told_.wait_for(lock, limit, [&]() INDRA_NO_ANALYSIS { return stopping_ || done_ >= upto; });
 }
 
 void Notifier::after(std::function<void()> then) {
