@@ -130,7 +130,10 @@ void FileLocks::lock_or_wait(const File& file, Owner owner, const Lock& lock, st
   } else if (file.family == Family::posix && would_deadlock(t, owner, lock)) {
     done(EDEADLK);
   } else {
+    if (file.family == Family::flock)
+      cut(t, owner, 0, kEnd);  // as Linux: the old lock goes before the new one comes
     t.waits.push_back({owner, lock, ticket, std::move(done)});
+    serve(t);
   }
 }
 

@@ -79,6 +79,21 @@ TEST(FileLocks, S11_GivenACircleOfWaits_WhenItWouldClose_ThenEdeadlk) {
   EXPECT_EQ(bob, 0);
 }
 
+TEST(FileLocks, S11_GivenTwoSharedFlocks_WhenBothWantItAlone_ThenOneAfterTheOtherGetsIt) {
+  FileLocks locks;
+  const FileLocks::File file{1, 20, FileLocks::Family::flock};
+  int ann = -1, bob = -1;
+  ASSERT_EQ(locks.lock(file, kAnn, range(Kind::read, 0, FileLocks::kEnd)), 0);
+  ASSERT_EQ(locks.lock(file, kBob, range(Kind::read, 0, FileLocks::kEnd)), 0);
+  locks.lock_or_wait(file, kAnn, range(Kind::write, 0, FileLocks::kEnd), 1, [&](int e) { ann = e; });
+  EXPECT_EQ(ann, -1);
+  locks.lock_or_wait(file, kBob, range(Kind::write, 0, FileLocks::kEnd), 2, [&](int e) { bob = e; });
+  EXPECT_EQ(bob, 0);  // nobody holds what ann gave up
+  EXPECT_EQ(ann, -1);
+  locks.unlock(file, kBob, 0, FileLocks::kEnd);
+  EXPECT_EQ(ann, 0);
+}
+
 TEST(FileLocks, S11_GivenAMountThatEnds_WhenForgotten_ThenOthersGoOnAndItHearsNothing) {
   FileLocks locks;
   int ann = -1, bob = -1;
