@@ -1,7 +1,8 @@
 # indra_script_test(<name> <script> [LABELS label...] [TIMEOUT seconds] [SERIAL])
 # A test that is a program of its own, mostly a shell script that mounts. It runs in an empty directory made for it,
 # with INDRAFS (the program), INDRA_SOURCE (this repository) and INDRA_BIN (the built programs) in its environment.
-# Every script test also gets the label `script`. Label `root`: needs root; `slow`: left out under the thread sanitizer.
+# Every script test also gets the label `script`. Label `root`: needs root; `slow`: left out under the thread sanitizer;
+# `plain`: left out under every sanitizer, since it loads our code into a program built without.
 # Exit status: 0 passed, 77 could not run here (skipped), anything else failed.
 function(indra_script_test name script)
   if(NOT INDRA_TESTS)

@@ -35,7 +35,6 @@ Result<void> Adapter::start(Views& views) {
   INDRA_LET(layout_, Layout::make(options_, views, [this](Slot& s, const Change& c) { heard(s, c); }));
   locks_ = &views.locks();
   front_ = locks_->new_front();
-  notifier_.start();
   return {};
 }
 

@@ -84,6 +84,8 @@ class Adapter {
   ~Adapter();
   /// Opens the mounted view.
   [[nodiscard]] Result<void> start(Views&);
+  /// From here on the kernel is told what changes; what changed since start() first.
+  void notify() { notifier_.start(); }
   /// No more notifications; closes all views.
   void stop();
 

@@ -1,5 +1,7 @@
 #include "mount/mount.h"
 
+#include <sys/stat.h>
+
 #include <cerrno>
 #include <mutex>
 
@@ -18,6 +20,14 @@ struct Mount::Impl {
         adapter{options, *connection},
         dispatcher{*connection, adapter},
         loop{*connection, dispatcher, options} {}
+
+  /// A mount's root is the one node that the kernel holds before it knows its owner and mode. A notification
+  /// that overtakes the first answer has the kernel drop it and judge by what it made up: root's, 0755. So
+  /// the kernel is made to ask before the first notification leaves.
+  void learn_root() const {
+    struct stat unused {};
+    (void)::stat(options.mountpoint.c_str(), &unused);
+  }
 
   const MountOptions options;
   std::unique_ptr<Connection> connection;
@@ -39,6 +49,8 @@ Result<std::unique_ptr<Mount>> Mount::start(MountOptions options, Views& views, 
     return fail(EBUSY, "cache=exclusive needs a branch that nobody else can write");
   impl->ended = std::move(ended);
   impl->loop.start();
+  impl->learn_root();
+  impl->adapter.notify();
   Impl* i = impl.get();
   impl->keeper = std::thread{[i] {
     i->loop.join();

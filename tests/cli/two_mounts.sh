@@ -13,6 +13,19 @@ expect 0 $i unmount m1
 expect 0 $i mount --layout plain --locks daemon m1
 expect 0 $i mount --layout plain --locks daemon m2
 
+# The first use of fresh mounts is a name made in both at once: nobody is refused for an owner that the kernel made up.
+for round in $(seq 30); do
+  pids=()
+  for m in m1 m2 m2; do
+    (: >>"$m/first$round") & pids+=($!)
+  done
+  for p in "${pids[@]}"; do wait "$p" || die "round $round"; done
+  expect 0 $i unmount m1
+  expect 0 $i unmount m2
+  expect 0 $i mount --layout plain --locks daemon m1
+  expect 0 $i mount --layout plain --locks daemon m2
+done
+
 # A counter, guarded by flock, from both sides: no update is lost.
 echo 0 >m1/counter
 count() {
