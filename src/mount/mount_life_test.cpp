@@ -144,7 +144,7 @@ TEST_F(MountLife, M2_a_dead_mount_is_repaired) {
   int status = -1;
   ::waitpid(child, &status, 0);
   ASSERT_TRUE(WIFSIGNALED(status));
-  ASSERT_EQ(errno_of(::access(at("").c_str(), F_OK)), ENOTCONN);
+  ASSERT_EQ(errno_of(::access(at("f").c_str(), F_OK)), ENOTCONN);
   start();
   write_file(at("f"), "alive");
   EXPECT_EQ(read_file(at("f")), "alive");
