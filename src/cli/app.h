@@ -107,6 +107,8 @@ void add_cp(CLI::App&, Context&);
 void add_import(CLI::App&, Context&);
 void add_export(CLI::App&, Context&);
 void add_sync(CLI::App&, Context&);
+void add_diff(CLI::App&, Context&);
+void add_log(CLI::App&, Context&);
 void add_branch(CLI::App&, Context&);
 void add_snapshot(CLI::App&, Context&);
 void add_watch(CLI::App&, Context&);
