@@ -279,8 +279,8 @@ TEST_F(Diff, GivenAnOwnerAnAttributeAndATarget_WhenChanged_ThenEachIsSaid) {  //
   }));
   const auto d = t.run([&](Tx& tx) { return diff_views(tx, before, c, kFirstNode); }).value();
   ASSERT_EQ(d.size(), 4u);  // a link made anew is another node: gone and come
-  EXPECT_TRUE(d[0].a && !d[0].b && d[0].a->path == "/link");
-  EXPECT_TRUE(!d[1].a && d[1].b && d[1].b->path == "/link");
+  EXPECT_TRUE(!d[0].a && d[0].b && d[0].b->path == "/link");
+  EXPECT_TRUE(d[1].a && !d[1].b && d[1].a->path == "/link");
   EXPECT_TRUE(d[2].xattrs && !d[2].owner && !d[2].content && d[2].b->path == "/named");
   EXPECT_TRUE(d[3].owner && !d[3].xattrs && !d[3].mode && d[3].b->path == "/owned");
 }
