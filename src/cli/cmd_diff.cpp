@@ -89,7 +89,7 @@ Result<int> diff(Context& ctx, const DiffArgs& o) {
   if (!first.dir.empty() && !last.dir.empty())
     throw Usage{"neither side is in a vault: diff -r compares directories"};
   Place& in = first.dir.empty() ? first.place : last.place;
-  DiffPrinter out{ctx, o.patch, o.context};
+  DiffPrinter out{{.json = ctx.json, .patch = o.patch, .context = o.context}};
   if (!o.path.empty() && in.path != "/") throw Usage{"say the path once: " + in.shown + " or --path"};
   if (!o.path.empty()) in.path = o.path.starts_with('/') ? o.path : "/" + o.path;
   INDRA_LET(Client * client, ctx.reach(in.vault));

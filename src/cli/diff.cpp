@@ -63,29 +63,30 @@ Result<void> DiffPrinter::entry(Json e, std::string a, std::string b) {
     return {};
   }
   if (!patch_) {
-    fmt::print("{}\n", one_line(e));
+    if (entries_ <= o_.most) fmt::print(o_.to, "{}\n", one_line(e));
     return {};
   }
   const bool same = both && !bool_field(e, "content");
   auto old = text_side(e["a"], std::move(a)), now = text_side(e["b"], std::move(b));
   if (same && old && now) old->whole = now->whole = true;  // nothing to be shown of them
   if ((!old && !now) || (same && old->path == now->path && (old->mode & 0100) == (now->mode & 0100))) {
-    fmt::print("# {}\n", one_line(e));  // a directory, an owner: git has no words for it
+    fmt::print(o_.to, "# {}\n", one_line(e));  // a directory, an owner: git has no words for it
     return {};
   }
-  INDRA_LET(const std::string text, file_patch(old, now, context_));
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) return fail(EPIPE);
+  INDRA_LET(const std::string text, file_patch(old, now, o_.context));
+  if (std::fwrite(text.data(), 1, text.size(), o_.to) != text.size()) return fail(EPIPE);
   return {};
 }
 
 void DiffPrinter::finish() {
-  if (json_) fmt::print("{}\n", all_.dump(2, ' ', false, Json::error_handler_t::replace));
+  if (json_) fmt::print(o_.to, "{}\n", all_.dump(2, ' ', false, Json::error_handler_t::replace));
   if (json_ || patch_ || entries_ == 0) return;
   std::string parts;
   for (const auto& [n, what] : {std::pair{changed_, "changed"}, std::pair{added_, "added"},
                                 std::pair{removed_, "removed"}, std::pair{moved_, "moved"}})
     if (n > 0) parts += fmt::format("{}{} {}", parts.empty() ? "" : ", ", n, what);
-  fmt::print("{}\n", parts);
+  if (entries_ > o_.most) fmt::print(o_.to, "...    and {} more\n", entries_ - o_.most);
+  fmt::print(o_.to, "{}\n", parts);
 }
 
 namespace {
