@@ -34,7 +34,7 @@ inline constexpr std::size_t kBlockSize = 4096;    // unit of patches
 inline constexpr std::size_t kInlineLimit = 1024;  // docs/decisions/0004-thresholds.md
 inline constexpr std::uint64_t kMaxFileSize = 16ull << 40;
 
-extern const Migration kBlobSchema;  ///< tables blobs, pages, patches, segments, dead_extents
+extern const Migration kBlobSchema, kBlobSchema2;  ///< tables blobs, pages, patches, segments, dead_extents
 
 struct BlobInfo {
   BlobId id;
@@ -132,12 +132,15 @@ class ContentStore {
 
   /// One slice of background work: patches folded, blobs without references taken apart, their extents
   /// punched after the commit that freed them is durable, empty segments removed. True: there is more to do.
+  /// What is damaged is left alone and named in stats(); the rest goes on. Errors: what may pass (a full
+  /// disk).
   [[nodiscard]] virtual Result<bool> work() = 0;
-  /// No patches, no blob without references, no dead extents.
+  /// No patches, no blob without references, no dead extents, but for what is damaged.
   [[nodiscard]] virtual Result<bool> at_rest() = 0;
 
   struct Stats {
     std::uint64_t blobs = 0, logical = 0, unique = 0, physical = 0, patches = 0, dead = 0, inline_bytes = 0;
+    std::vector<std::string> damage;  ///< what background work met and left alone
   };
   [[nodiscard]] virtual Result<Stats> stats() = 0;
 };
