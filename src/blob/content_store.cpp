@@ -31,6 +31,19 @@ void Workers::run(std::function<void()> job) {
   }
   more_.notify_one();
 }
+void Workers::help() {
+  if (count_ > 0) return;
+  for (;;) {
+    std::function<void()> job;
+    {
+      const std::lock_guard lock{mutex_};
+      if (jobs_.empty()) return;
+      job = std::move(jobs_.front());
+      jobs_.pop_front();
+    }
+    job();
+  }
+}
 void Workers::loop() {
   std::unique_lock lock{mutex_};
   for (;;) {

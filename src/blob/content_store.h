@@ -101,7 +101,7 @@ class ContentStore {
     std::uint64_t buffer_limit = 64ull << 20;  ///< bytes of unstaged writes in memory, all Contents together
     std::uint64_t cache_limit = 32ull << 20;   ///< verified chunks kept for reading
     enum class Verify { always, sample, never } verify = Verify::always;
-    int workers = 0;           ///< hashing threads; 0 = as many as cores
+    int workers = 0;  ///< hashing threads; 0 = as many as cores; < 0 = none, who waits does the work (tests)
     bool single_file = false;  ///< chunk bytes live in vault.db (table chunks) instead of segments
     std::uint64_t segment_size = 1ull << 30;
     FaultPoints faults;
