@@ -159,6 +159,7 @@ const std::map<std::string_view, Verb> kVerbs = {
     {"branch_rename", verb_branch_rename},
     {"branch_protect", verb_branch_protect},
     {"moment", verb_moment},
+    {"fsck", verb_fsck},
     {"snapshot_delete", verb_snapshot_delete},
     {"branch_create", verb_branch_create},
     {"snapshot_list", verb_snapshot_list},

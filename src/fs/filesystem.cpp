@@ -13,6 +13,11 @@
 
 namespace indra {
 
+std::span<const Migration> vault_migrations() {
+  static const std::array all{kTreeSchema, kBlobSchema, kSessionSchema, kTreeSchema2, kBlobSchema2};
+  return all;
+}
+
 Result<void> SpaceGuard::refresh() {
   INDRA_LET(const Disk::Space s, disk_.space(dir_));
   free_ = s.free;
@@ -82,10 +87,9 @@ Result<void> FileSystemImpl::start() {
   INDRA_LET(const VaultDir::Identity id, dir_.identity(true));
   player_ = id.player;
 
-  static const std::array migrations{kTreeSchema, kBlobSchema, kSessionSchema, kTreeSchema2, kBlobSchema2};
   WriterOptions w;
   w.create = fresh;
-  w.migrations = migrations;
+  w.migrations = vault_migrations();
   w.disk = disk_;
   w.vfs_below = options_.vfs_below;
   w.background = options_.background;

@@ -11,6 +11,7 @@
 #pragma once
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -125,6 +126,9 @@ class FileSystem : public Views {
   [[nodiscard]] virtual Result<Status> status() = 0;
   [[nodiscard]] virtual Result<std::vector<Tree::ChangeRow>> changes(Seq after, int limit) = 0;
 };
+
+/// All steps of vault.db's schema, in their order.
+[[nodiscard]] std::span<const Migration> vault_migrations();
 
 /// Path helpers for front ends that think in paths. A path is absolute in the view: "/notes/a.md".
 /// Symlinks are not followed.

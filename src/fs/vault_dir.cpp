@@ -1,4 +1,4 @@
-#include "fs/internal/vault_dir.h"
+#include "fs/vault_dir.h"
 
 #include <fcntl.h>
 #include <sodium.h>

@@ -21,7 +21,7 @@
 #include "fs/file_locks.h"
 #include "fs/filesystem.h"
 #include "fs/internal/session.h"
-#include "fs/internal/vault_dir.h"
+#include "fs/vault_dir.h"
 
 namespace indra {
 

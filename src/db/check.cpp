@@ -1,0 +1,22 @@
+#include "db/check.h"
+
+namespace indra {
+
+Result<bool> run_once(Tx& tx, const std::string& sql) {
+  INDRA_TRY(tx.db().execute(sql));
+  return true;
+}
+
+Result<void> check_pages(Db& db, Checking& c) {
+  Tx tx = db.borrow();
+  Statement q{tx, "PRAGMA integrity_check(1000)"};
+  for (;;) {
+    INDRA_LET(const bool row, q.step());
+    if (!row) return {};
+    const std::string text{q.text_at(0)};
+    if (text != "ok") c.found({.rule = "F1", .what = "vault.db: " + text});
+    INDRA_TRY(c.count());
+  }
+}
+
+}  // namespace indra

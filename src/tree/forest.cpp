@@ -1,0 +1,175 @@
+// Branches, pins and paths from rows alone.
+#include <algorithm>
+#include <set>
+#include <unordered_map>
+
+#include "tree/check.h"
+#include "tree/internal/checks.h"
+#include "tree/internal/rows.h"
+
+namespace indra {
+
+Result<Forest> Forest::read(Tx& tx) {
+  Forest f;
+  {
+    Statement q{tx, "SELECT id, bucket, name, parent, fork_seq, root, hidden, protect FROM branches"};
+    for (;;) {
+      INDRA_LET(const bool row, q.step());
+      if (!row) break;
+      BranchInfo b{.id = q.id_at<BranchId>(0),
+                   .bucket = q.id_at<BucketId>(1),
+                   .name = std::string{q.text_at(2)},
+                   .parent = q.id_at<BranchId>(3),
+                   .fork_seq = q.id_at<Seq>(4),
+                   .root = q.id_at<NodeId>(5),
+                   .hidden = q.int64_at(6) != 0,
+                   .protect = q.int64_at(7) != 0};
+      f.branches_[b.id] = std::move(b);
+    }
+  }
+  Statement q{tx, "SELECT branch, seq, name, kind FROM pins WHERE kind < 4 ORDER BY branch, seq"};
+  for (;;) {
+    INDRA_LET(const bool row, q.step());
+    if (!row) return f;
+    f.pins_[q.id_at<BranchId>(0)].push_back(q.id_at<Seq>(1));
+    if (q.int64_at(3) == 0) f.snapshots_[{q.id_at<BranchId>(0), q.id_at<Seq>(1)}] = std::string{q.text_at(2)};
+  }
+}
+
+const BranchInfo* Forest::branch(BranchId id) const {
+  const auto it = branches_.find(id);
+  return it == branches_.end() ? nullptr : &it->second;
+}
+
+bool Forest::has_head(BranchId id) const {
+  const BranchInfo* b = branch(id);
+  return b != nullptr && !b->hidden;
+}
+
+Chain Forest::chain(BranchId id, Seq limit) const {
+  std::vector<Chain::Link> links{{id, limit}};
+  for (const BranchInfo* b = branch(id); b != nullptr && b->parent; b = branch(b->parent)) {
+    if (links.size() > branches_.size()) break;  // a circle
+    limit = std::min(limit, b->fork_seq);
+    links.push_back({b->parent, limit});
+  }
+  return Chain{std::move(links)};
+}
+
+std::optional<Seq> Forest::pin_within(BranchId id, Seq from, Seq until) const {
+  const auto it = pins_.find(id);
+  if (it == pins_.end()) return std::nullopt;
+  const auto at = std::lower_bound(it->second.begin(), it->second.end(), from);
+  if (at == it->second.end() || *at >= until) return std::nullopt;
+  return *at;
+}
+
+Seq Forest::last_pin(BranchId id) const {
+  const auto it = pins_.find(id);
+  return it == pins_.end() || it->second.empty() ? Seq{} : it->second.back();
+}
+
+std::string Forest::title(BranchId id, Seq moment) const {
+  const BranchInfo* b = branch(id);
+  std::string name = b == nullptr ? "#" + std::to_string(id.raw()) : b->name;
+  if (b != nullptr && b->hidden) name += " (deleted)";
+  if (moment == kSeqMax) return "branch " + name;
+  if (const auto it = snapshots_.find({id, moment}); it != snapshots_.end()) return "snapshot " + it->second;
+  return "branch " + name + " as of change " + std::to_string(moment.raw());
+}
+
+namespace {
+
+/// A name of `node` in the directory `dir`, as the view shows it.
+Result<std::optional<std::string>> name_in(Tx& tx, const Chain& chain, NodeId dir, NodeId node) {
+  std::vector<std::pair<std::int64_t, std::string>> names;
+  for (const char* sql : {"SELECT cookie, name FROM edges WHERE parent = ?1 AND node = ?2",
+                          "SELECT cookie, name FROM edges_past WHERE parent = ?1 AND node = ?2"}) {
+    Statement q{tx, sql};
+    q.bind(1, dir).bind(2, node);
+    for (;;) {
+      INDRA_LET(const bool row, q.step());
+      if (!row) break;
+      names.emplace_back(q.int64_at(0), std::string{q.text_at(1)});
+    }
+  }
+  for (const auto& [cookie, name] : names) {
+    rows::Edges::Row e;
+    INDRA_LET(const bool found, rows::find<rows::Edges>(tx, chain, {dir, cookie, name}, e));
+    if (found && e.node == node) return name;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+Result<std::string> path_of(Tx& tx, const Forest& forest, BranchId branch, Seq moment, NodeId node) {
+  const BranchInfo* b = forest.branch(branch);
+  if (b == nullptr) return "#" + std::to_string(node.raw());
+  const Chain chain = forest.chain(branch, moment);
+  std::string path;
+  std::set<NodeId> seen;
+  for (NodeId at = node; at != b->root;) {
+    rows::Nodes::Row row;
+    INDRA_LET(const bool found, rows::find<rows::Nodes>(tx, chain, {at}, row));
+    std::optional<std::string> name;
+    if (found && row.parent && seen.insert(at).second) {
+      INDRA_LET(name, name_in(tx, chain, row.parent, at));
+    }
+    if (!name && found && row.mode != 0 && seen.size() < 2) {
+      // A file of several names, of which nobody says where they are.
+      std::vector<NodeId> parents;
+      Statement q{
+          tx, "SELECT parent FROM edges WHERE node = ?1 UNION SELECT parent FROM edges_past WHERE node = ?1"};
+      q.bind(1, at);
+      for (;;) {
+        INDRA_LET(const bool some, q.step());
+        if (!some) break;
+        parents.push_back(q.id_at<NodeId>(0));
+      }
+      for (const NodeId p : parents) {
+        INDRA_LET(name, name_in(tx, chain, p, at));
+        row.parent = p;
+        if (name) break;
+      }
+    }
+    if (!name) return "#" + std::to_string(at.raw()) + path;
+    path = "/" + *name + path;
+    at = row.parent;
+  }
+  return path.empty() ? "/" : path;
+}
+
+Result<std::vector<Use>> uses_of(Tx& tx, const Forest& forest, const std::vector<BlobId>& blobs,
+                                 std::size_t limit) {
+  std::vector<Use> out;
+  std::unordered_map<BlobId, std::size_t> count;
+  for (const bool past : {false, true}) {
+    Statement q{tx, past ? "SELECT blob, branch, node, seq, until FROM nodes_past WHERE blob IS NOT NULL"
+                         : "SELECT blob, branch, node, seq, 0 FROM nodes WHERE blob IS NOT NULL"};
+    for (;;) {
+      INDRA_LET(const bool row, q.step());
+      if (!row) break;
+      const auto blob = q.id_at<BlobId>(0);
+      if (!std::binary_search(blobs.begin(), blobs.end(), blob) || count[blob] >= limit) continue;
+      Use u{blob, q.id_at<BranchId>(1), q.id_at<NodeId>(2)};
+      if (past || !forest.has_head(u.branch)) {
+        const auto pin = forest.pin_within(u.branch, q.id_at<Seq>(3), past ? q.id_at<Seq>(4) : kSeqMax);
+        if (!pin) continue;
+        u.moment = *pin;
+      }
+      ++count[blob];
+      out.push_back(u);
+    }
+  }
+  std::sort(out.begin(), out.end(), [](const Use& a, const Use& b) { return a.blob < b.blob; });
+  return out;
+}
+
+Result<void> check_tree(Tx& tx, Checking& c) {
+  INDRA_LET(const Forest forest, Forest::read(tx));
+  INDRA_TRY(checks::check_rows(tx, c, forest));
+  return checks::check_names(tx, c, forest);
+}
+
+}  // namespace indra
