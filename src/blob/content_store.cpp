@@ -180,16 +180,13 @@ void Store::discard(const Entry& e) {
 }
 void Store::settle(const Entry&) {}
 
-Result<bool> Store::work() {
+Result<bool> Store::work(Work what) {
   const MutexLock lock{work_mutex_};
-  // What fails keeps nothing else waiting.
-  std::optional<Error> failed;
-  for (const auto slice : {&Store::fold_slice, &Store::collect_slice, &Store::punch_slice}) {
-    auto did = (this->*slice)();
-    if (did && *did) return true;
-    if (!did && !failed) failed = std::move(did).error();
-  }
-  return failed ? Result<bool>{fail(*failed)} : false;
+  if (what == Work::fold) return fold_slice();
+  auto collected = collect_slice();
+  if (collected && *collected) return true;
+  auto punched = punch_slice();  // what cannot be collected keeps it waiting for nothing
+  return collected || (punched && *punched) ? punched : collected;
 }
 
 bool Store::set_aside(BlobId id, std::uint64_t chunk, const Error& e) {
@@ -218,8 +215,8 @@ bool Store::is_family_aside(std::int64_t family) {
   return families_aside_.contains(family);
 }
 
-Result<bool> Store::at_rest() {
-  {
+Result<bool> Store::at_rest(Work what) {
+  if (what == Work::free) {
     const MutexLock lock{garbage_mutex_};
     if (!garbage_.empty()) return false;
   }
@@ -239,9 +236,9 @@ Result<bool> Store::at_rest() {
         if (!aside(q.int64_at(0))) return false;
       }
     };
-    INDRA_LET(const bool patches, none("SELECT DISTINCT blob FROM patches",
-                                       [&](std::int64_t b) { return blobs_aside.contains(BlobId{b}); }));
-    if (!patches) return false;
+    if (what == Work::fold)
+      return none("SELECT DISTINCT blob FROM patches",
+                  [&](std::int64_t b) { return blobs_aside.contains(BlobId{b}); });
     INDRA_LET(const bool dead,
               none("SELECT segment FROM dead_extents LIMIT 1", [](std::int64_t) { return false; }));
     if (!dead) return false;
