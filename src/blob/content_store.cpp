@@ -31,6 +31,19 @@ void Workers::run(std::function<void()> job) {
   }
   more_.notify_one();
 }
+void Workers::help() {
+  if (count_ > 0) return;
+  for (;;) {
+    std::function<void()> job;
+    {
+      const std::lock_guard lock{mutex_};
+      if (jobs_.empty()) return;
+      job = std::move(jobs_.front());
+      jobs_.pop_front();
+    }
+    job();
+  }
+}
 void Workers::loop() {
   std::unique_lock lock{mutex_};
   for (;;) {
@@ -182,11 +195,18 @@ void Store::settle(const Entry&) {}
 
 Result<bool> Store::work(Work what) {
   const MutexLock lock{work_mutex_};
-  if (what == Work::fold) return fold_slice();
-  auto collected = collect_slice();
-  if (collected && *collected) return true;
-  auto punched = punch_slice();  // what cannot be collected keeps it waiting for nothing
-  return collected || (punched && *punched) ? punched : collected;
+  // What fails keeps nothing else waiting.
+  std::optional<Error> failed;
+  using Slice = Result<bool> (Store::*)();
+  static constexpr Slice kFold[] = {&Store::fold_slice};
+  static constexpr Slice kFree[] = {&Store::collect_slice, &Store::punch_slice};
+  for (const Slice slice :
+       what == Work::fold ? std::span<const Slice>{kFold} : std::span<const Slice>{kFree}) {
+    auto did = (this->*slice)();
+    if (did && *did) return true;
+    if (!did && !failed) failed = std::move(did).error();
+  }
+  return failed ? Result<bool>{fail(*failed)} : false;
 }
 
 bool Store::set_aside(BlobId id, std::uint64_t chunk, const Error& e) {

@@ -101,7 +101,7 @@ class ContentStore {
     std::uint64_t buffer_limit = 64ull << 20;  ///< bytes of unstaged writes in memory, all Contents together
     std::uint64_t cache_limit = 32ull << 20;   ///< verified chunks kept for reading
     enum class Verify { always, sample, never } verify = Verify::always;
-    int workers = 0;           ///< hashing threads; 0 = as many as cores
+    int workers = 0;  ///< hashing threads; 0 = as many as cores; < 0 = none, who waits does the work (tests)
     bool single_file = false;  ///< chunk bytes live in vault.db (table chunks) instead of segments
     std::uint64_t segment_size = 1ull << 30;
     FaultPoints faults;
@@ -138,13 +138,13 @@ class ContentStore {
   /// One slice of background work. True: there is more to do at once. What is damaged is left alone and named
   /// in stats(); the rest goes on. Errors: what may pass (a full disk).
   [[nodiscard]] virtual Result<bool> work(Work) = 0;
-  /// Nothing of that kind is left, now or later: no patches; no blob without references, no dead extents.
-  /// What is damaged does not count.
+  /// But for what is damaged nothing of that kind is left, now or later: no patches; no blob without
+  /// references, no dead extents.
   [[nodiscard]] virtual Result<bool> at_rest(Work) = 0;
-  /// One slice of either.
+  /// One slice of either; what fails of one does not keep the other waiting.
   [[nodiscard]] Result<bool> work() {
     auto folded = work(Work::fold);
-    if (folded && *folded) return folded;
+    if (folded && *folded) return true;
     auto freed = work(Work::free);
     return folded || (freed && *freed) ? freed : folded;
   }

@@ -333,7 +333,7 @@ TEST(Content, GivenAWriteOverAChunkWhoseFoldFailed_WhenReopened_ThenItIsWhole) {
   EXPECT_TRUE(t.check());
 }
 
-TEST(Content, GivenADamagedChunkWithAPatch_WhenWorkGoesOn_ThenItIsSetAsideAndToldAndTheRestIsDone) {  // C35
+TEST(Content, GivenADamagedChunkWithAPatch_WhenWorkGoesOn_ThenItIsSetAsideAndToldAndTheRestIsDone) {  // C34
   ContentStore::Options o;
   o.cache_limit = 0;
   TestStore t{o};

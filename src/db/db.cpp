@@ -1,8 +1,5 @@
 #include "db/db.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <cerrno>
 
 #include "db/vfs.h"
@@ -197,14 +194,14 @@ Result<std::unique_ptr<Db>> Db::open(const std::string& path, const DbOptions& o
   if (options.create) {
     // SQLite would make it readable for the group. Nobody has a file open that is new, so closing is
     // harmless.
-    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0 && errno != EEXIST) return fail(errno, "create " + path);
-    if (fd >= 0) ::close(fd);
+    Disk& disk = options.disk != nullptr ? *options.disk : real_disk();
+    if (auto made = disk.open(path, true); !made && made.error().code != std::errc::file_exists)
+      return fail(made.error());
   }
   // NOMUTEX: whoever uses the connection holds its Tx, so SQLite's own lock would be taken for nothing.
   const int flags = SQLITE_OPEN_NOMUTEX | (options.read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE);
   sqlite3* raw = nullptr;
-  const char* vfs = options.vfs != nullptr ? options.vfs : our_vfs();
+  const char* vfs = options.vfs != nullptr ? options.vfs : our_vfs(options.vfs_below);
   const int rc = sqlite3_open_v2(path.c_str(), &raw, flags, vfs);
   if (rc != SQLITE_OK) {
     auto failure = sqlite_failure(raw, rc, "open " + path);

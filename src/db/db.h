@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/disk.h"
 #include "base/result.h"
 #include "base/strong.h"
 
@@ -102,8 +103,11 @@ struct DbOptions {
   int cache_kib = 32 * 1024;
   bool read_only = false;
   bool create = false;
-  /// "unix" wrapped by ours (vfs.h): page checksums, and the observer that proves what was synced.
+  /// A VFS wrapped by ours (vfs.h): page checksums, and the observer that proves what was synced.
   const char* vfs = nullptr;  ///< null: our own; or a name registered with SQLite
+  /// What our own lies over: null is "unix"; tests put a simulated disk there.
+  const char* vfs_below = nullptr;
+  Disk* disk = nullptr;  ///< where `create` makes the file; null: the machine's
 };
 
 /// One connection. WAL, synchronous=NORMAL, no automatic checkpoint, secure_delete off, temp_store in memory,

@@ -33,13 +33,16 @@ Result<std::unique_ptr<Writer>> Writer::open(const std::string& path, WriterOpti
 }
 
 Result<void> Writer::start() {
-  INDRA_LET(const Inspected found, inspect(path_));  // before SQLite may touch anything
+  Disk& disk = options_.disk != nullptr ? *options_.disk : real_disk();
+  INDRA_LET(const Inspected found,
+            inspect(path_, disk, options_.vfs_below));  // before SQLite may touch anything
   if (found.exists) INDRA_TRY(accept(found.application_id, found.user_version));
   if (!found.exists && !options_.create) return fail(ENOENT, "open " + path_);
-  INDRA_TRY(mark_.open(path_ + "-mark"));
+  INDRA_TRY(mark_.open(disk, path_ + "-mark"));
   {
     FairLock lock{mutex_};
-    INDRA_LET(db_, Db::open(path_, {.create = options_.create}));
+    INDRA_LET(db_,
+              Db::open(path_, {.create = options_.create, .vfs_below = options_.vfs_below, .disk = &disk}));
     tx_.reset(new Tx{*db_});
     INDRA_TRY(db_->execute("PRAGMA cache_spill=OFF; PRAGMA journal_size_limit=" +
                            std::to_string(2 * options_.wal_limit)));
@@ -56,7 +59,7 @@ Result<void> Writer::start() {
   {
     // What a crash left in the WAL is visible now, so it must be durable before anybody builds on it.
     MutexLock lock{checkpoint_mutex_};
-    INDRA_LET(side_, Db::open(path_, {.cache_kib = 256}));
+    INDRA_LET(side_, Db::open(path_, {.cache_kib = 256, .vfs_below = options_.vfs_below}));
     INDRA_LET(const Frames f, passive());
     wal_frames_ = f.log == f.moved ? 0 : f.log;
     wal_tail_ = std::max(0, f.log);

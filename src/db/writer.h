@@ -38,6 +38,8 @@ struct WriterOptions {
   TimeNs busy_commit = 1 * kSecond;           ///< and at the latest after this long
   TimeNs barrier_every = 4 * kSecond;  ///< everything is durable at the latest after this long (promise: 5 s)
   std::uint64_t wal_limit = 32ull << 20;  ///< checkpoint when the WAL is longer (bytes)
+  Disk* disk = nullptr;                   ///< null: the machine's
+  const char* vfs_below = nullptr;        ///< as in DbOptions: the same disk, as SQLite sees it
   bool background = true;  ///< false: no threads; commits only by commit() and barrier() (tests)
   FaultPoints faults;      ///< "db.commit", "db.wal_sync", "db.checkpoint"
   /// Makes every content byte that a row of the open transaction may refer to durable. Called before each

@@ -107,9 +107,12 @@ using PlacedPtr = std::shared_ptr<Placed>;
 class Workers {
  public:
   explicit Workers(int n)
-      : count_{n > 0 ? n : std::max(1, static_cast<int>(std::thread::hardware_concurrency()))} {}
+      : count_{n != 0 ? std::max(0, n) : std::max(1, static_cast<int>(std::thread::hardware_concurrency()))} {
+  }
   ~Workers();
   void run(std::function<void()> job);
+  /// Without threads: who is about to wait for jobs does them here. Else nothing.
+  void help();
 
  private:
   void loop();
