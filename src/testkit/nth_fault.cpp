@@ -50,6 +50,11 @@ class FaultyDisk final : public Disk {
     if (const int code = f_.ask(NthFault::Op::sync_dir); code != 0) return fail(code, "sync_dir, planted");
     return below_.sync_dir(path);
   }
+  bool exists(const std::string& path) override { return below_.exists(path); }
+  Result<std::unique_ptr<DiskMap>> map(const std::string& path, std::size_t size) override {
+    return below_.map(path, size);
+  }
+  std::uint64_t boot() const override { return below_.boot(); }
   Result<Space> space(const std::string& path) override { return below_.space(path); }
 
  private:
