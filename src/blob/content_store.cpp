@@ -209,8 +209,14 @@ Result<bool> Store::work(Work what) {
   return failed ? Result<bool>{fail(*failed)} : false;
 }
 
+namespace {
+bool is_damage(const Error& e) {
+  return e.code == make_error_code(Errc::corrupt) || e.code == std::errc::io_error;
+}
+}  // namespace
+
 bool Store::set_aside(BlobId id, std::uint64_t chunk, const Error& e) {
-  if (e.code != make_error_code(Errc::corrupt) && e.code != std::errc::io_error) return false;
+  if (writer_.failed() || !is_damage(e)) return false;
   const std::string text = "blob " + std::to_string(id.raw()) + ": " + e.text();
   const MutexLock lock{aside_mutex_};
   if (!aside_[id].try_emplace(chunk, text).second) return true;
@@ -218,7 +224,7 @@ bool Store::set_aside(BlobId id, std::uint64_t chunk, const Error& e) {
   return true;
 }
 bool Store::set_family_aside(std::int64_t family, const Error& e) {
-  if (e.code != make_error_code(Errc::corrupt) && e.code != std::errc::io_error) return false;
+  if (writer_.failed() || !is_damage(e)) return false;
   const std::string text = "versions sharing with blob " + std::to_string(family) + ": " + e.text() +
                            "; none of their space is freed";
   const MutexLock lock{aside_mutex_};

@@ -279,7 +279,12 @@ int x_read(sqlite3_file* f, void* out, int n, sqlite3_int64 at) {
 int x_write(sqlite3_file* f, const void* in, int n, sqlite3_int64 at) {
   State& s = state(f);
   if (s.kind == Kind::other) return real(f)->pMethods->xWrite(real(f), in, n, at);
-  if (const int rc = ask(DiskEvent::write, s.path); rc != SQLITE_OK) return rc;
+  if (const int rc = ask(DiskEvent::write, s.path); rc != SQLITE_OK) {
+    // As on a disk: what was reserved is there, however full it is by now.
+    const bool room =
+        s.kind == Kind::wal && static_cast<std::uint64_t>(at) + static_cast<std::uint64_t>(n) <= s.reserved;
+    if (rc != SQLITE_FULL || !room) return rc;
+  }
   if (is_page(s, n, at)) return tell(write_database_page(f, s, in, at), DiskEvent::write, s.path);
   if (s.kind == Kind::wal)
     return tell(write_wal(f, s, static_cast<const std::byte*>(in), n, at), DiskEvent::write, s.path);
