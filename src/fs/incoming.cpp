@@ -63,13 +63,23 @@ Result<Attr> IncomingFile::commit(const Caller& c, const SetAttr& set) {
     INDRA_LET(const NodeRow made, fs_.tree().create(tx, who, chain, parent_, name, init));
     INDRA_LET(const BlobInfo info, staged->apply(tx, false));
     INDRA_LET(NodeRow full, fs_.tree().set_content(tx, who, chain, made.node, info, init.mtime, now, true));
-    if (!old) return full;
+    Deed deed{.kind = Deed::made, .node = made.node, .type = S_IFREG, .to = {parent_, name_}};
+    if (!old) {
+      fs_.did(view_.branch(), &view_, deed);
+      return full;
+    }
     INDRA_LET(Tree::Renamed r, fs_.tree().rename(tx, who, chain, parent_, name, parent_, name_, 0));
     replaced = r.replaced;
     if (replaced && replaced->nlink == 0) {
       fs_.orphaned(view_.branch(), replaced->node);
       if (const auto s = fs_.sessions().find({view_.branch(), replaced->node})) s->unlinked = true;
     }
+    deed.kind = Deed::moved;
+    if (replaced) {
+      deed.other = replaced->node;
+      deed.other_type = replaced->mode & S_IFMT;
+    }
+    fs_.did(view_.branch(), &view_, deed);
     return r.moved;
   }));
   staged->accept();
@@ -77,7 +87,10 @@ Result<Attr> IncomingFile::commit(const Caller& c, const SetAttr& set) {
   if (replaced) fs_.released(view_.branch(), replaced->node);
   fs_.notify(view_.branch(), &view_, Change::entry, replaced ? replaced->node : NodeId{}, parent_, name_);
   fs_.notify(view_.branch(), &view_, Change::attributes, parent_);
-  if (replaced) fs_.notify(view_.branch(), &view_, Change::attributes, replaced->node);
+  if (replaced)
+    fs_.notify(view_.branch(), &view_, Change::attributes, replaced->node);
+  else
+    fs_.did(view_.branch(), &view_, {.kind = Deed::closed, .node = row.node, .type = S_IFREG});
   Attr a;
   a.node = row.node;
   a.mode = row.mode;

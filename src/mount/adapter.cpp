@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -22,23 +23,38 @@ struct OpenText {
   std::string text;
 };
 
+/// Of a stand-in for a node (Raiser::made_up).
+Attr made_up_attr(WireId id) {
+  Attr a;
+  a.mode = Raiser::type_of_made_up(id) | 0700u;
+  a.nlink = S_ISDIR(a.mode) ? 2 : 1;
+  a.uid = ::geteuid();
+  a.gid = ::getegid();
+  return a;
+}
+
 bool writes(int flags) { return (flags & O_ACCMODE) != O_RDONLY; }
 
 }  // namespace
 
 Adapter::Adapter(const MountOptions& options, Connection& connection)
-    : options_{options}, notifier_{connection, known_, options_.notify_limit} {}
+    : options_{options},
+      notifier_{connection, known_, options_.notify_limit},
+      raiser_{options_, known_, notifier_} {}
 
 Adapter::~Adapter() { stop(); }
 
 Result<void> Adapter::start(Views& views) {
-  INDRA_LET(layout_, Layout::make(options_, views, [this](Slot& s, const Change& c) { heard(s, c); }));
+  INDRA_LET(layout_, Layout::make(options_, views,
+                                  {[this](Slot& s, const Change& c) { heard(s, c); },
+                                   [this](Slot& s, const Deed& d, bool own) { raiser_.did(s, d, own); }}));
   locks_ = &views.locks();
   front_ = locks_->new_front();
   return {};
 }
 
 void Adapter::stop() {
+  raiser_.stop();
   notifier_.stop();
   if (locks_ != nullptr) locks_->forget(front_);
   layout_.reset();
@@ -98,7 +114,7 @@ Entry Adapter::entry_of(Call& c, Slot& s, WireId parent, std::string_view name, 
   e.attr = attr;
   known_.add(e.id, parent, S_ISDIR(attr.mode));
   layout_->hold(s);
-  e.entry_ttl = c.entry.moved() ? 0 : options_.entry_timeout;
+  e.entry_ttl = c.entry.moved() || raiser_.waits(parent, name) ? 0 : options_.entry_timeout;
   e.attr_ttl = c.attr.moved() ? 0 : options_.attr_timeout;
   c.cached_entry = e.entry_ttl != 0;
   c.cached_attr = e.attr_ttl != 0;
@@ -132,7 +148,7 @@ Result<Entry> Adapter::lookup(Call& c, WireId parent, std::string_view name) {
     if (attr) return entry_of(c, *s, parent, name, *attr);
     if (to_errno(attr.error()) != ENOENT) return fail(std::move(attr).error());
     Entry absent;
-    absent.entry_ttl = c.entry.moved() ? 0 : options_.entry_timeout;
+    absent.entry_ttl = c.entry.moved() || raiser_.waits(parent, name) ? 0 : options_.entry_timeout;
     c.cached_entry = absent.entry_ttl != 0;
     c.parent = parent;
     c.name = name;
@@ -222,6 +238,81 @@ Result<void> Adapter::rename(Call& c, WireId from_parent, std::string_view from,
   return s->view().rename(c.caller, s->node(from_parent), from, s->node(to_parent), to, flags);
 }
 
+// --- replays of what others did ------------------------------------------------------------------------
+
+/// The entry of a node as the replay needs it: never kept, and with a stand-in where the node itself is gone
+/// or shall not be given.
+Entry Adapter::replayed(WireId parent, const Raiser::Node& n) {
+  Entry e;
+  Slot* s = n.made_up ? nullptr : layout_->acquire(n.id);
+  if (s != nullptr) {
+    const auto attr = s->view().refer(s->node(n.id));
+    if (attr && (attr->mode & S_IFMT) == n.type) {
+      e.id = n.id;
+      e.generation = s->index() == 0 ? 0 : s->generation();
+      e.attr = *attr;
+      if (n.type != S_IFDIR) e.attr.nlink += n.names_lost;  // the kernel takes them off
+      const auto known = known_.find(n.id);
+      known_.add(n.id, known && parent == fixed_id::stage ? known->parent : parent, n.type == S_IFDIR);
+      if (s->index() == 0) layout_->hold(*s);  // else the one that acquire() took
+      return e;
+    }
+    if (attr) s->view().forget(attr->node, 1);
+    layout_->let_go(*s);
+  }
+  e.id = Raiser::made_up(n.id, n.type);
+  e.attr = made_up_attr(e.id);
+  return e;
+}
+
+Result<Entry> Adapter::replay_lookup(Call& c, WireId parent, std::string_view name) {
+  if (parent == fixed_id::root && name == Raiser::kStage) {
+    Entry e;
+    e.id = fixed_id::stage;
+    INDRA_LET(e.attr, layout_->fixed_attr(e.id));
+    return e;
+  }
+  if (parent == fixed_id::stage) {
+    const auto n = raiser_.staged(name);
+    return n ? replayed(parent, *n) : Entry{};
+  }
+  if (const auto n = raiser_.before(parent, name)) return n->id != 0 ? replayed(parent, *n) : Entry{};
+  return lookup(c, parent, name);
+}
+
+Result<Entry> Adapter::replay_make(Call&, WireId parent, std::string_view name) {
+  const auto n = raiser_.makes(parent, name);
+  if (!n) return fail(ECANCELED);
+  return replayed(parent, *n);
+}
+
+Result<void> Adapter::replay_remove(WireId parent, std::string_view name) {
+  if (!raiser_.removes(parent, name)) return fail(ECANCELED);
+  return {};
+}
+
+Result<void> Adapter::replay_rename(WireId from_parent, std::string_view from, WireId to_parent,
+                                    std::string_view to) {
+  if (!raiser_.renames(from_parent, from, to_parent, to)) return fail(ECANCELED);
+  return {};
+}
+
+Result<AttrReply> Adapter::replay_setattr(Call& c, WireId id) {
+  if (!raiser_.touches(id)) return fail(ECANCELED);
+  INDRA_LET(AttrReply r, getattr(c, id));
+  r.ttl = 0;
+  c.cached_attr = false;
+  return r;
+}
+
+Result<OpenReply> Adapter::replay_open(WireId id) {
+  if (!raiser_.touches(id)) return fail(ECANCELED);
+  OpenReply r;
+  r.handle = kReplayHandle;
+  r.direct_io = r.no_flush = true;
+  return r;
+}
+
 // --- attributes --------------------------------------------------------------------------------------
 
 Result<AttrReply> Adapter::getattr(Call& c, WireId id) {
@@ -233,6 +324,10 @@ Result<AttrReply> Adapter::getattr(Call& c, WireId id) {
     r.ttl = c.attr.moved() ? 0 : options_.attr_timeout;
     c.cached_attr = r.ttl != 0;
     c.node = id;
+    return r;
+  }
+  if (Raiser::is_made_up(id)) {
+    r.attr = made_up_attr(id);
     return r;
   }
   INDRA_LET(r.attr, layout_->fixed_attr(id));
@@ -483,7 +578,8 @@ Result<void> Adapter::readdir(Call& c, WireId id, Handle h, std::uint64_t from, 
     e.id = item.id;
     e.generation = state.s.index() == 0 ? 0 : state.s.generation();
     e.attr = *d.attr;
-    e.entry_ttl = state.c.entry.moved() ? 0 : self.options_.entry_timeout;
+    e.entry_ttl =
+        state.c.entry.moved() || self.raiser_.waits(state.dir, d.name) ? 0 : self.options_.entry_timeout;
     e.attr_ttl = state.c.attr.moved() ? 0 : self.options_.attr_timeout;
     item.entry = &e;
     if (!state.sink(item)) return false;
