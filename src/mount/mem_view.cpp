@@ -161,12 +161,14 @@ class MemTree {
 
   /// Upon names: called under mutex_, so that deeds come in their order.
   void did(const FrontEnd* by, const Deed& deed) {
+    if (deed.kind < Deed::written) ++deeds_;
     const std::shared_lock lock{fronts_mutex_};
     for (FrontEnd* f : fronts_)
       if (f != by || deed.kind < Deed::written) f->did(deed, f == by);
   }
 
   std::mutex mutex_;
+  std::uint64_t deeds_ = 0;
   std::unordered_map<std::int64_t, Node> nodes_;
   std::unordered_map<Handle, Open> handles_;
   std::int64_t next_ = 16, root_ = 0;
@@ -732,6 +734,11 @@ std::size_t MemViews::nodes(const std::string& branch) const {
   const auto& t = branches_.at(branch);
   const std::lock_guard lock{t->mutex_};
   return t->nodes_.size();
+}
+std::uint64_t MemViews::deeds(const std::string& branch) const {
+  const auto& t = branches_.at(branch);
+  const std::lock_guard lock{t->mutex_};
+  return t->deeds_;
 }
 std::size_t MemViews::references(const std::string& branch) const {
   const auto& t = branches_.at(branch);

@@ -98,6 +98,13 @@ bool Mount::events_settled(std::chrono::milliseconds limit) {
   return impl_->adapter.caught_up(limit) && impl_->adapter.raiser().settled(limit);
 }
 
+void Mount::hold_events(bool on) {
+  if (on)
+    impl_->adapter.raiser().pause();
+  else
+    impl_->adapter.raiser().resume();
+}
+
 void Mount::wait() {
   std::unique_lock lock{impl_->mutex};
   impl_->over_cv.wait(lock, [&] { return impl_->over; });

@@ -165,62 +165,72 @@ void Raiser::push(TokenPtr t) {
       flood_ = true;
       ++floods_;
     } else {
-      enter(t);
+      enter(t, false);
       queue_.push_back(std::move(t));
     }
   }
   wake_.notify_one();
 }
 
-void Raiser::enter(const TokenPtr& t) {
+/// `first`: before what waits for the same names and nodes already.
+void Raiser::enter(const TokenPtr& t, bool first) {
   if (!is_name(t->kind)) return;
-  if (t->from.parent != 0) names_[t->from].push_back(t);
-  if (t->to.parent != 0) names_[t->to].push_back(t);
-  if (!t->made_up && t->from.parent != 0) nodes_[t->node].push_back(t);
-  if (t->other != 0) nodes_[t->other].push_back(t);
+  const auto in = [&](std::deque<TokenPtr>& d) {
+    if (first)
+      d.push_front(t);
+    else
+      d.push_back(t);
+  };
+  if (t->from.parent != 0) in(names_[t->from]);
+  if (t->to.parent != 0) in(names_[t->to]);
+  if (!t->made_up && t->from.parent != 0) in(nodes_[t->node]);
+  if (t->other != 0) in(nodes_[t->other]);
+  t->entered = true;
   names_waiting_.fetch_add(1, std::memory_order_acq_rel);
 }
 
+template <class Map, class Key>
+void Raiser::erase(Map& map, const Key& key, const TokenPtr& t) {
+  const auto it = map.find(key);
+  if (it == map.end()) return;
+  std::erase(it->second, t);
+  if (it->second.empty()) map.erase(it);
+}
+
 void Raiser::leave(const TokenPtr& t) {
-  if (!is_name(t->kind)) return;
-  bool was = false;
-  const auto out = [&](auto& map, const auto& key) {
-    const auto it = map.find(key);
-    if (it == map.end()) return;
-    was = std::erase(it->second, t) != 0 || was;
-    if (it->second.empty()) map.erase(it);
-  };
-  out(names_, t->from);
-  out(names_, t->to);
-  out(nodes_, t->node);
-  if (t->other != 0) out(nodes_, t->other);
-  if (was) names_waiting_.fetch_sub(1, std::memory_order_acq_rel);
+  if (!t->entered) return;
+  erase(names_, t->from, t);
+  erase(names_, t->to, t);
+  erase(nodes_, t->node, t);
+  erase(nodes_, t->other, t);
+  t->entered = false;
+  names_waiting_.fetch_sub(1, std::memory_order_acq_rel);
 }
 
 /// What waits for this name is no longer to be told: who watches has seen a later deed upon it. The other
-/// name of a rename stays owed.
+/// name of a rename stays owed, in its place among what waits.
 void Raiser::overtake(const Place& p) {
   const auto it = names_.find(p);
   if (it == names_.end()) return;
   const auto all = it->second;
   for (const TokenPtr& t : all) {
     if (t->answered) continue;  // the kernel does it already, under the directory's lock
-    leave(t);
-    Token& k = *t;
-    if (k.kind == Deed::exchanged) {
-      k.overtaken = true;
+    if (t->kind != Deed::moved || (t->from.parent == 0) != (t->to.parent == 0)) {
+      leave(t);
+      t->from = t->to = {};
+    } else if (t->from == p) {
+      erase(names_, p, t);
+      erase(nodes_, t->node, t);
+      t->from = {};
     } else {
-      if (k.from == p) k.from = {};
-      if (k.to == p) {
-        k.to = {};
-        k.other = 0;
-      }
-      k.overtaken = k.overtaken || t == current_ || (k.from.parent == 0 && k.to.parent == 0);
+      erase(names_, p, t);
+      erase(nodes_, t->other, t);
+      t->to = {};
+      t->other = 0;
     }
-    if (k.overtaken)
-      ++overtaken_;
-    else
-      enter(t);
+    const bool nothing_left = t->from.parent == 0 && t->to.parent == 0;
+    if (nothing_left) ++overtaken_;
+    t->overtaken = nothing_left || t == current_;
   }
 }
 
@@ -486,8 +496,8 @@ void Raiser::replay(const TokenPtr& t) {
     if (overtaken && !t->answered && (t->from.parent != 0 || t->to.parent != 0) && t->kind == Deed::moved) {
       auto rest = std::make_shared<Token>(*t);
       rest->overtaken = false;
-      rest->judged = true;
-      enter(rest);
+      leave(t);
+      enter(rest, true);
       queue_.push_front(std::move(rest));
     }
   }
@@ -503,6 +513,7 @@ void Raiser::replay(const TokenPtr& t) {
   ++lost_;
   log::debug("an event could not be raised: kind {}, node {}, errno {}", static_cast<int>(copy.kind),
              copy.node, e);
+  if (!is_name(copy.kind)) return;
   if (copy.from.parent != 0) notifier_.entry(copy.from.parent, copy.from.name, 0);
   if (copy.to.parent != 0) notifier_.entry(copy.to.parent, copy.to.name, 0);
 }
@@ -520,9 +531,7 @@ void Raiser::split(const TokenPtr& t) {
     p->type = type;
     (kind == Deed::made ? p->to : p->from) = at;
     p->made_up = p->judged = true;
-    enter(p);
-    auto& deque = names_[at];
-    std::rotate(deque.begin(), deque.end() - 1, deque.end());  // before what came later
+    enter(p, true);
     queue_.push_front(std::move(p));
   };
   part(Deed::made, t->node, t->type, t->to);

@@ -103,6 +103,7 @@ class Raiser {
     TimeNs pushed = 0;
     bool looked_up = false;  // where the node is: from.parent, for deeds that are not upon names
     bool judged = false;     // somebody watches
+    bool entered = false;    // in names_ and nodes_
     bool made_up = false;    // `node` itself cannot be given to the kernel there
     bool overtaken = false;  // by a deed of this mount
     bool answered = false;   // the kernel was told to go ahead
@@ -111,7 +112,9 @@ class Raiser {
 
   [[nodiscard]] bool known(WireId id) const { return id == fixed_id::root || known_.find(id).has_value(); }
   void push(TokenPtr) INDRA_EXCLUDES(mutex_);
-  void enter(const TokenPtr&) INDRA_REQUIRES(mutex_);
+  void enter(const TokenPtr&, bool first) INDRA_REQUIRES(mutex_);
+  template <class Map, class Key>
+  static void erase(Map&, const Key&, const TokenPtr&);
   void leave(const TokenPtr&) INDRA_REQUIRES(mutex_);
   void overtake(const Place&) INDRA_REQUIRES(mutex_);
   [[nodiscard]] static std::optional<Node> before(const Token&, const Place&);
