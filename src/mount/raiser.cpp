@@ -407,10 +407,11 @@ void Raiser::judge_by_watches(TimeNs until) {
     // A directory that went or moved is part of the way to others.
     const bool way = any && is_name(t->kind) && t->from.parent != 0 &&
                      (t->type == S_IFDIR || (t->kind == Deed::exchanged && t->other_type == S_IFDIR));
-    if (t->judged || t->overtaken || watched(*t) || (way && t->pushed < until)) {
+    const bool ready = is_name(t->kind) || t->looked_up;
+    if (t->judged || t->overtaken || (ready && watched(*t)) || (way && t->pushed < until)) {
       t->judged = true;
       kept.push_back(std::move(t));
-    } else if (t->pushed < until) {
+    } else if (ready && t->pushed < until) {
       leave(t);
       no_longer_queued(*t);
       ++unwatched_;
@@ -419,6 +420,21 @@ void Raiser::judge_by_watches(TimeNs until) {
     }
   }
   queue_ = std::move(kept);
+}
+
+void Raiser::look() {
+  const auto used = [] {
+    timespec t{};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return t.tv_sec * kSecond + t.tv_nsec;
+  };
+  const TimeNs before = used();
+  looked_ = steady();
+  watches_ = find_watches(device_);
+  ++looks_;
+  next_look_ = steady() + std::max(kLookEvery, (used() - before) * kLookShare);
+  // Others than this user's processes come in only when let in, or when this is root's.
+  all_watched_ = watches_.whole || (watches_.hidden && (::geteuid() == 0 || options_.allow_other));
 }
 
 void Raiser::judge() {
@@ -433,7 +449,7 @@ void Raiser::judge() {
     const MutexLock lock{mutex_};
     if (queue_.empty()) return;
   }
-  TimeNs now = steady();
+  const TimeNs now = steady();
   if (watches_.any() && now - looked_ < kLookKeeps) {
     const MutexLock lock{mutex_};
     if (!queue_.empty() && watched(*queue_.front())) {
@@ -442,13 +458,7 @@ void Raiser::judge() {
     }
   }
   pause_for(next_look_ - now);
-  looked_ = steady();
-  watches_ = find_watches(device_);
-  ++looks_;
-  now = steady();
-  next_look_ = now + std::max(kLookEvery, (now - looked_) * kLookShare);
-  // Others than this user's processes come in only when let in, or when this is root's.
-  all_watched_ = watches_.whole || (watches_.hidden && (::geteuid() == 0 || options_.allow_other));
+  look();
   const MutexLock lock{mutex_};
   judge_by_watches(looked_);
 }
@@ -458,9 +468,7 @@ void Raiser::judge() {
 void Raiser::raise_floods() {
   log::warn("more than {} changes wait to be told to who watches the mount: telling of directories only",
             options_.event_limit);
-  watches_ = find_watches(device_);
-  ++looks_;
-  looked_ = steady();
+  look();
   const MutexLock lock{mutex_};
   flood_ = false;
   for (const WireId id : watches_.nodes) {
@@ -694,7 +702,9 @@ bool Raiser::spawn() {
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDWR, 0);
   posix_spawn_file_actions_adddup2(&actions, 0, 1);
+  posix_spawn_file_actions_adddup2(&actions, 0, 2);
   posix_spawn_file_actions_adddup2(&actions, pair[1], 3);
+  posix_spawn_file_actions_addclosefrom_np(&actions, 4);
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
   sigset_t none, every;

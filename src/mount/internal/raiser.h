@@ -78,6 +78,8 @@ class Raiser {
     return static_cast<std::uint32_t>((id >> 44) & 15) << 12;
   }
 
+  [[nodiscard]] static Attr made_up_attr(WireId id);
+
   [[nodiscard]] Mount::Events figures() const;
   /// Returns once nothing waits; false when that takes longer than `limit`.
   [[nodiscard]] bool settled(std::chrono::milliseconds limit) INDRA_EXCLUDES(mutex_);
@@ -123,6 +125,7 @@ class Raiser {
 
   void run() INDRA_EXCLUDES(mutex_);
   void judge() INDRA_EXCLUDES(mutex_);
+  void look();  // who watches
   void find_directories() INDRA_EXCLUDES(mutex_);
   void no_longer_queued(const Token&) INDRA_REQUIRES(mutex_);
   void judge_by_watches(TimeNs until) INDRA_REQUIRES(mutex_);
