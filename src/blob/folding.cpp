@@ -31,8 +31,9 @@ Result<bool> Store::fold_slice() {
       if (now - p.last >= options_.fold_after || p.bytes > options_.patch_limit) due.push_back(id);
   }
   for (const BlobId id : due) {
-    INDRA_LET(const bool did, fold(id));
-    if (did) return true;
+    const auto did = fold(id);
+    if (!did) unclean_ = true;  // it may have begun to overwrite
+    if (!did || *did) return did;
   }
   return false;
 }

@@ -237,6 +237,7 @@ void FileSystemImpl::run_worker() {
 
 Result<bool> FileSystemImpl::tick() {
   const TimeNs next = tick_once(false);
+  if (!options_.background) INDRA_TRY(writer_->tick(clock_->steady()));
   INDRA_LET(const bool more, store_->work());
   return more || next != kNever;
 }

@@ -105,7 +105,8 @@ class FileSystem : public Views {
   /// Everything that returned before the call survives a power cut; with `publish`, files held open are
   /// published too.
   [[nodiscard]] virtual Result<void> sync(bool publish) = 0;
-  /// Background work by hand: publish, persist, pin, fold, collect, one slice each. True: more to do.
+  /// Background work by hand: publish, persist, pin, fold, collect, one slice each; with `background` off
+  /// also commit, barrier and checkpoint, as their time comes. True: more to do.
   [[nodiscard]] virtual Result<bool> tick() = 0;
   /// Does all background work until the vault is at rest (no patches, no dirty pages, no dead content).
   [[nodiscard]] virtual Result<void> settle() = 0;

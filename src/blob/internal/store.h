@@ -231,7 +231,8 @@ class Store final : public ContentStore {
   std::unique_ptr<Segments> segments_;
   std::unique_ptr<ChunkBytes> bytes_;
   ChunkCache cache_;
-  bool unclean_ = false;  ///< the last end was not an orderly close
+  /// The last end was not an orderly close, or a fold failed: what has patches may be half folded.
+  std::atomic<bool> unclean_{false};
 
   std::mutex registry_;
   std::condition_variable changed_;
