@@ -170,6 +170,7 @@ Result<void> FileSystemImpl::delete_branch(const Who& who, std::string_view buck
     if (s->key.branch != id) continue;
     const WriteLock lock{s->mutex};
     s->unlinked = true;
+    s->replaced_before = 0;
     s->private_blob = {};
   }
   sweep_wanted_ = true;

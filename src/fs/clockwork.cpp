@@ -26,9 +26,15 @@ void FileSystemImpl::poke() {
   clock_cv_.notify_one();
 }
 
-void FileSystemImpl::orphaned(BranchId b, NodeId n) {
+void FileSystemImpl::orphaned(BranchId b, NodeId n, bool replaced) {
   const MutexLock lock{orphans_mutex_};
-  if (orphans_.insert({b, n}).second) ++orphan_count_;
+  if (orphans_.insert({{b, n}, replaced}).second) ++orphan_count_;
+}
+
+bool FileSystemImpl::replaced(BranchId b, NodeId n) const {
+  const MutexLock lock{orphans_mutex_};
+  const auto it = orphans_.find({b, n});
+  return it != orphans_.end() && it->second;
 }
 
 bool FileSystemImpl::referenced(BranchId b, NodeId n) const {
@@ -113,7 +119,7 @@ void FileSystemImpl::remove_view(ViewImpl* v) {
   std::vector<SessionKey> candidates;
   {
     const MutexLock lock{orphans_mutex_};
-    candidates.assign(orphans_.begin(), orphans_.end());
+    for (const auto& [key, replaced] : orphans_) candidates.push_back(key);
   }
   for (const SessionKey& k : candidates) released(k.branch, k.node);
 }
@@ -133,7 +139,7 @@ TimeNs FileSystemImpl::tick_once(bool force) {
   complain("reaping orphans", reap_some());
 
   for (const auto& s : sessions_.all()) {
-    if (s->unlinked) continue;
+    if (s->unlinked && s->replaced_before == 0) continue;
     const TimeNs dirty = s->dirty_since, unpublished = s->unpublished_since;
     if (s->synced_unpublished) {
       if (force || now - s->published_at >= kOwedEvent)

@@ -4,6 +4,8 @@
 //   view_names.cpp  names and attributes                    view_io.cpp    handles, bytes, directories
 //   view_xattr.cpp  extended attributes
 #pragma once
+#include <fcntl.h>
+
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -126,8 +128,18 @@ class FileSystemImpl final : public FileSystem {
   void add_view(ViewImpl*);
   void remove_view(ViewImpl*);
   [[nodiscard]] bool shared(const ViewImpl*) const;
-  /// The node lost its last name (inside the writer's transaction).
-  void orphaned(BranchId, NodeId);
+  /// The node lost its last name (inside the writer's transaction), to another file when `replaced`.
+  void orphaned(BranchId, NodeId, bool replaced = false);
+  [[nodiscard]] bool replaced(BranchId, NodeId) const;
+  /// Around what puts another file in the place of (parent, name), which loses its last name if it has but
+  /// one (S13). The first: before the transaction, so that what was written until now is a version of its
+  /// own.
+  [[nodiscard]] Result<void> publish_before_replacing(BranchId, const Chain&, NodeId parent,
+                                                      std::string_view name);
+  /// In the transaction, before: the pin that keeps it, when somebody may write to it; else 0.
+  [[nodiscard]] Result<Seq> pin_before_replacing(Tx&, const Chain&, const NodeRow&);
+  /// In the transaction, last.
+  void was_replaced(BranchId, const NodeRow& after, Seq pinned);
   /// A handle or reference went away: if the node is an orphan nobody refers to, it is reaped soon.
   void released(BranchId, NodeId);
   [[nodiscard]] bool referenced(BranchId, NodeId) const;
@@ -148,6 +160,8 @@ class FileSystemImpl final : public FileSystem {
   void run_clockwork();
   void run_worker();
   [[nodiscard]] Result<void> publish_locked(Session& s) INDRA_REQUIRES(s.mutex);
+  [[nodiscard]] Result<void> put_content(Tx&, const BranchView&, Session& s, Content::Staged&)
+      INDRA_REQUIRES(s.mutex);
   [[nodiscard]] Result<void> forget_private(Tx&, Session& s) INDRA_REQUIRES(s.mutex);
   [[nodiscard]] TimeNs tick_once(bool force);
 
@@ -172,7 +186,8 @@ class FileSystemImpl final : public FileSystem {
   std::vector<ViewImpl*> views_ INDRA_GUARDED_BY(views_mutex_);
 
   mutable Mutex orphans_mutex_;
-  std::unordered_set<SessionKey, SessionKeyHash> orphans_ INDRA_GUARDED_BY(orphans_mutex_);
+  std::unordered_map<SessionKey, bool, SessionKeyHash> orphans_
+      INDRA_GUARDED_BY(orphans_mutex_);  // true: replaced
   std::vector<SessionKey> reapable_ INDRA_GUARDED_BY(orphans_mutex_);
   std::atomic<std::size_t> orphan_count_{0};
   std::atomic<bool> sweep_wanted_{true};  // once after opening
@@ -257,6 +272,7 @@ class ViewImpl final : public View {
     std::unique_ptr<Content> frozen;
     int flags = 0;
     Attr attr;  // frozen ones
+    [[nodiscard]] bool writes() const { return session && (flags & (O_ACCMODE | O_TRUNC)) != O_RDONLY; }
   };
   struct OpenDir {
     NodeId node;
