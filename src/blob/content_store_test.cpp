@@ -291,6 +291,23 @@ TEST(Content, GivenASingleFileVault_WhenUsed_ThenThereAreNoSegments) {
   EXPECT_EQ(TestStore::take(t.store().stats()).physical, 0u);
 }
 
+// C15
+TEST(Content, GivenAChunkRowThatACrashTookAndStillIsAmongTheDead_WhenAnotherIsMade_ThenItStays) {
+  ContentStore::Options o;
+  o.single_file = true;
+  TestStore t{o};
+  const BlobInfo gone = t.put(random_bytes(100'000, 1));
+  ASSERT_TRUE(t.drop(gone.id));
+  ASSERT_TRUE(TestStore::take(t.store().work())) << "taken apart, its chunks are among the dead";
+  t.crash();  // the start after it takes their rows
+  t.close();
+  t.open();
+  const Bytes bytes = random_bytes(100'000, 2);
+  const BlobInfo kept = t.put(bytes);
+  ASSERT_TRUE(t.settle());
+  EXPECT_EQ(t.get(kept.id), bytes);
+}
+
 TEST(Content, GivenReadersAFolderAndAWriter_WhenAllRun_ThenEveryBlockIsAlwaysWhole) {
   ContentStore::Options o;
   o.patch_limit = 40'000;
