@@ -70,6 +70,16 @@ tick 1932 2
 tick 5000 1
 tick 1245 1
 write h1 40960 126684 15 ! kill 7)",
+      // What was persisted as empty came back when the vault was opened next, over what was written since.
+      R"(open h3 main:/f0
+punch h3 3993 8742
+rest
+extend h3 1)",
+      // Persisted after four seconds, and durable after another four.
+      R"(open h0 main:/f0
+sync
+write h0 0 100 1
+tick 4500 1 ! power 0 2)",
   };
   for (const char* history : kFound)
     for (const std::string& v : run(parse(history)).violations) ADD_FAILURE() << v;

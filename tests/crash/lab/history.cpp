@@ -191,6 +191,8 @@ void add(History& h, Op op, Generator& g) {
 History random_history(std::uint64_t seed, int ops) {
   Generator g{seed};
   History h;
+  const std::string kind = std::string{g.n(5) == 0 ? " single-file" : ""} + (g.n(2) == 0 ? " no-pins" : "");
+  if (!kind.empty()) h = parse("vault" + kind);
   const std::uint64_t cuts = 1 + g.n(3);
   for (std::uint64_t c = 0; c < cuts; ++c) {
     const std::size_t until =

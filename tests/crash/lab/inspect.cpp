@@ -143,6 +143,12 @@ class Inspector {
   }
 
   Result<Bytes> read(const Entry& e) {
+    if (e.segment() == blob::kInDatabase) {
+      Statement q{tx_, "SELECT data FROM chunks WHERE id = ?1"};
+      INDRA_LET(const bool row, q.bind(1, static_cast<std::int64_t>(e.offset())).step());
+      if (!row || q.blob_at(0).size() != e.length) return fail(Errc::corrupt, "its row is missing");
+      return Bytes{q.blob_at(0).begin(), q.blob_at(0).end()};
+    }
     INDRA_LET(const auto f, disk_.open(path_of(e.segment()), false));
     Bytes b(e.length);
     INDRA_LET(const std::size_t n, f->read(e.offset(), b));
@@ -192,6 +198,14 @@ class Inspector {
       if (leaked != 0)
         say("segment " + std::to_string(id) + " holds " + std::to_string(leaked) +
             " blocks that nobody refers to");
+    }
+    Statement c{tx_, "SELECT id FROM chunks"};
+    for (;;) {
+      INDRA_LET(const bool more, c.step());
+      if (!more) break;
+      if (!extents.contains(std::uint64_t{blob::kInDatabase} << 32 |
+                            static_cast<std::uint64_t>(c.int64_at(0))))
+        say("nobody refers to chunk row " + std::to_string(c.int64_at(0)));
     }
     INDRA_LET(const auto names, disk_.list(dir_ + "/segments"));
     for (const std::string& name : names)

@@ -3,9 +3,10 @@
 //
 // A history is text, one operation a line, so that what failed can be kept, read, shrunk and run again:
 //
-//   open h0 main:/d0/f1         makes the file if need be; handles are h0 .. h3
-//   write h0 4096 5000 17       offset, bytes, and the seed they come from
-//   fsync h0 ! power 12 99      in the 12th step of the disk the power goes; 99 decides what is lost
+//   vault single-file no-pins   as the first line: content lies in vault.db; nothing is kept by automatic
+//   pins open h0 main:/d0/f1         makes the file if need be; handles are h0 .. h3 write h0 4096 5000 17
+//   offset, bytes, and the seed they come from fsync h0 ! power 12 99      in the 12th step of the disk the
+//   power goes; 99 decides what is lost
 //
 // After each power cut or kill the vault is opened again and checked; then the history goes on. An operation
 // that makes no sense where it stands (a handle that is not open, a name that is not there) is left out.

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <deque>
 #include <filesystem>
 #include <set>
@@ -86,8 +87,6 @@ class Runner {
  public:
   explicit Runner(const Fault& fault) : fault_{fault}, dir_{shell_dir() + "/v"} {
     log::set_level("off");
-    disk_ = template_disk().copy();
-    shared_vfs().use(*disk_);
     World w;
     auto tree = std::make_shared<Tree>();
     tree->nodes[0].kind = 'd';
@@ -99,6 +98,11 @@ class Runner {
 
   Outcome run(const History& h) {
     try {
+      const std::string kind = h.empty() ? "" : h.front().text();
+      const bool single_file = kind.starts_with("vault") && kind.find("single-file") != std::string::npos;
+      pins_ = !kind.starts_with("vault") || kind.find("no-pins") == std::string::npos;
+      disk_ = template_disk(single_file).copy();
+      shared_vfs().use(*disk_);
       if (fault_.disk) disk_->set_fault(fault_.disk);
       open(nullptr);
       for (const Op& op : h) {
@@ -109,7 +113,7 @@ class Runner {
       finish();
     } catch (const Stop&) {
     }
-    out_.steps = disk_->steps();
+    if (disk_) out_.steps = disk_->steps();
     return std::move(out_);
   }
 
@@ -120,7 +124,7 @@ class Runner {
       disk_ = std::make_unique<MemDisk>();
       shared_vfs().use(*disk_);
       disk_->power_off_at(step);
-      auto fs = FileSystem::open(dir_, options(*disk_, &clock_));
+      auto fs = FileSystem::open(dir_, options(*disk_, &clock_, pins_));
       const bool whole = disk_->power();
       disk_->power_off();
       if (fs) fs->reset();
@@ -136,21 +140,25 @@ class Runner {
     return std::move(out_);
   }
 
-  static MemDisk& template_disk() {
-    static const std::unique_ptr<MemDisk> made = [] {
-      auto d = std::make_unique<MemDisk>();
-      shared_vfs().use(*d);
-      { auto fs = FileSystem::open(shell_dir() + "/v", options(*d, nullptr)); }
-      return d;
-    }();
-    return *made;
+  /// An empty vault.
+  static MemDisk& template_disk(bool single_file) {
+    static std::array<std::unique_ptr<MemDisk>, 2> made;
+    auto& d = made[single_file ? 1 : 0];
+    if (d) return *d;
+    d = std::make_unique<MemDisk>();
+    shared_vfs().use(*d);
+    FileSystem::Options o = options(*d, nullptr);
+    o.single_file = single_file;
+    { auto fs = FileSystem::open(shell_dir() + "/v", o); }
+    return *d;
   }
 
  private:
-  static FileSystem::Options options(MemDisk& disk, const Clock* clock) {
+  static FileSystem::Options options(MemDisk& disk, const Clock* clock, bool pins = true) {
     FileSystem::Options o;
     o.create = true;
     o.background = false;
+    o.automatic_pins = pins;
     o.clock = clock;
     o.disk = &disk;
     o.vfs_below = shared_vfs().name();
@@ -188,7 +196,7 @@ class Runner {
   bool open(const Cut* cut) {
     if (fault_.before) fault_.before("recover");
     if (cut != nullptr && cut->again != 0) disk_->power_off_at(cut->again);
-    auto fs = FileSystem::open(dir_, options(*disk_, &clock_));
+    auto fs = FileSystem::open(dir_, options(*disk_, &clock_, pins_));
     if (cut != nullptr && cut->again != 0 && !disk_->power()) {
       if (fs) fs_ = std::move(*fs);
       abandon();
@@ -562,6 +570,7 @@ class Runner {
   std::uint64_t seen_max_ = 0;
   std::map<std::string, std::uint64_t> ids_;
   std::string current_ = "the beginning";
+  bool pins_ = true;  // automatic ones: they keep much from being collected
   Outcome out_;
 };
 
@@ -790,6 +799,9 @@ bool Runner::act_on_names(const std::vector<std::string>& w) {
     } else {
       if (to.there && (node(to).kind == 'd') != (n.kind == 'd')) return false;
       if (to.there && node(to).kind == 'd' && !node(to).names.empty()) return false;
+      // What was written to the one that is replaced becomes a version first (S13).
+      Session* old = to.there ? session(p.branch, to.node) : nullptr;
+      if (old != nullptr) will_keep({p.branch, to.node}, *old);
       effects_.each.push_back([p, to](World& world) {
         Tree& changed = world.edit(p.branch);
         changed.nodes.at(p.parent).names.erase(p.name);
@@ -798,6 +810,7 @@ bool Runner::act_on_names(const std::vector<std::string>& w) {
       });
       const int left = to.there ? t.links(to.node) - 1 : 0;
       done(v->rename(kMe, dir(p), p.name, dir(to), to.name, 0), "rename");
+      if (old != nullptr) old->dirty_since = 0;
       if (to.there) lost_name(p.branch, to.node, left);
     }
   }
@@ -860,6 +873,7 @@ bool Runner::act_on_vault(const std::vector<std::string>& w) {
     effects_.any_order = true;
     for (auto& [key, s] : sessions_)
       if (s.dirty() && clock_.steady() - s.dirty_since >= 4 * kSecond) will_keep(key, s);
+    effects_.barrier = !effects_.each.empty();  // within the five seconds (D2)
     for (std::uint64_t i = 0; i < num(w[2]); ++i) (void)done(fs_->tick(), "tick");
     for (auto& [key, s] : sessions_)
       if (s.dirty() && clock_.steady() - s.dirty_since >= 4 * kSecond) s.dirty_since = 0;
@@ -885,12 +899,14 @@ bool Runner::act_on_vault(const std::vector<std::string>& w) {
     drop_handles();
     fs_.reset();
     if (!disk_->power()) throw PowerWent{};
-    auto fs = FileSystem::open(dir_, options(*disk_, &clock_));
+    auto fs = FileSystem::open(dir_, options(*disk_, &clock_, pins_));
     if (!disk_->power()) {
       if (fs) fs_ = std::move(*fs);
       throw PowerWent{};
     }
     fs_ = done(std::move(fs), "open");
+  } else if (verb == "vault") {  // its kind: the first line of a history
+    return true;
   } else if (verb == "meddle") {
     effects_.barrier = true;
     done(fs_->sync(false), "sync");
