@@ -102,7 +102,7 @@ TEST(CrashLab, AVaultThatWasCutInItsMakingCanBeMade) {
 class PlantedFault : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(PlantedFault, IsFound) {
-  constexpr std::uint64_t kSeeds = 500;
+  constexpr std::uint64_t kSeeds = 3000;
   for (std::uint64_t seed = 1; seed <= kSeeds; ++seed) {
     History h = random_history(seed, 40);
     const Fault fault = planted(GetParam());
@@ -120,6 +120,7 @@ TEST_P(PlantedFault, IsFound) {
     const Outcome o = run(h, fault);
     if (o.violations.empty()) continue;
     std::cout << "seed " << seed << ": " << o.violations.front() << "\n";
+    for (const std::string& v : run(h).violations) ADD_FAILURE() << "without the fault: " << v;
     return;
   }
   ADD_FAILURE() << "not in " << kSeeds << " histories";
