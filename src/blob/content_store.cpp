@@ -72,6 +72,7 @@ Store::~Store() {
     const MutexLock lock{garbage_mutex_};
     if (!garbage_.empty() && !bytes_->free(garbage_)) return;
   }
+  if (!bytes_->sync_freed()) return;  // after an orderly end nobody looks for what nobody refers to
   // A patched chunk that was half folded stays without a CV until it is folded, however orderly this end is
   // (C23).
   (void)writer_.mutate([this](Tx& tx) {

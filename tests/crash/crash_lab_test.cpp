@@ -75,6 +75,11 @@ write h1 40960 126684 15 ! kill 7)",
 punch h3 3993 8742
 rest
 extend h3 1)",
+      // Holes punched before an orderly end were lost with the power, and looked for no more.
+      R"(mkdir main:/d0
+put main:/d0/f2 65536 14
+sync
+reopen ! power 29 333843)",
       // Persisted after four seconds, and durable after another four.
       R"(open h0 main:/f0
 sync
