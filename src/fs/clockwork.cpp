@@ -1,6 +1,5 @@
-// What happens by itself: sessions persisted and published in time, orphans reaped, automatic pins, thinning,
-// and (in a thread of its own, since it waits for the disk) the content store's folding and collecting.
-// Nothing to do: no wake-up.
+// When things happen by themselves: sessions persisted and published in time, orphans reaped, automatic pins.
+// What takes longer is work.cpp's, in a thread of its own. Nothing to do: no wake-up.
 #include <algorithm>
 
 #include "base/log.h"
@@ -168,8 +167,6 @@ TimeNs FileSystemImpl::tick_once(bool force) {
   // These bytes have waited for most of the five seconds already (D2).
   if (persisted) complain("making durable what was persisted", writer_->barrier());
 
-  complain("removing deleted branches", sweep_some());
-  if (sweep_wanted_) next = std::min(next, kLook);
   if (options_.automatic_pins && writer_->mutations() != pinned_mutations_) {
     if (now - last_pin_ >= options_.pin_every) {
       auto pins = writer_->mutate([&](Tx& tx) { return tree_->create_automatic_pins(tx); });
@@ -181,18 +178,8 @@ TimeNs FileSystemImpl::tick_once(bool force) {
     }
   }
   if (now - last_thin_ >= kThinEvery) {
-    for (int slices = 0; slices < 1000; ++slices) {
-      auto n = writer_->mutate([&](Tx& tx) { return tree_->thin(tx, 64); });
-      if (!n) log::error("thinning: {}", n.error().text());
-      if (!n || *n == 0) break;
-    }
-    for (int slices = 0; slices < 100; ++slices) {
-      auto n = writer_->mutate([&](Tx& tx) {
-        return tree_->forget_changes(tx, INT64_MAX, clock_->now() - options_.keep_changes, 256);
-      });
-      if (!n) log::error("forgetting old changes: {}", n.error().text());
-      if (!n || *n == 0) break;
-    }
+    thin_wanted_ = true;
+    work_poked_ = true;
     last_thin_ = now;
     pinned_mutations_ = std::max(pinned_mutations_, writer_->mutations());
   }
@@ -213,6 +200,7 @@ void FileSystemImpl::run_clockwork() {
     if (poked) work_cv_.notify_one();
     wait = tick_once(false);
     lock.lock();
+    if (work_poked_) work_cv_.notify_one();
     // Pokes come with every change; one look each kLook is enough.
     if (!stop_) clock_cv_.wait_for(lock, std::chrono::nanoseconds{kLook}, [&] { return stop_.load(); });
   }
@@ -230,34 +218,22 @@ void FileSystemImpl::run_worker() {
     if (stop_) return;
     const bool poked = work_poked_.exchange(false);
     lock.unlock();
-    bool more = false;
-    for (int slices = 0; slices < 64; ++slices) {
-      auto r = store_->work();
-      if (!r) log::error("content store: {}", r.error().text());
-      more = r && *r;
-      if (!more || stop_) break;
-    }
-    bool rest = false;
-    if (!more && !poked) {
-      auto r = store_->at_rest();
-      rest = !r || *r;
-    }
+    const bool rest = work_pass();
     lock.lock();
-    idle = rest;
+    idle = rest && !poked;
   }
 }
 
 Result<bool> FileSystemImpl::tick() {
   const TimeNs next = tick_once(false);
   if (!options_.background) INDRA_TRY(writer_->tick(clock_->steady()));
-  INDRA_LET(const bool more, store_->work());
-  return more || next != kNever;
+  return !work_pass() || next != kNever;
 }
 
 Result<void> FileSystemImpl::settle() {
   for (const auto& s : sessions_.all()) INDRA_TRY(publish(*s));
   INDRA_TRY(reap_some());
-  while (sweep_wanted_) INDRA_TRY(sweep_some());
+  while (sweep_wanted_) INDRA_TRY(sweep_slice());
   for (int i = 0; i < 100000; ++i) {
     INDRA_LET(const bool more, store_->work());
     INDRA_LET(const bool rest, store_->at_rest());

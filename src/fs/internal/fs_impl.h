@@ -2,7 +2,7 @@
 //   filesystem.cpp  opening, closing, branches, status     clockwork.cpp  what happens by itself, and when
 //   publish.cpp     sessions become rows                    incoming.cpp   files that take a place whole
 //   view_names.cpp  names and attributes                    view_io.cpp    handles, bytes, directories
-//   view_xattr.cpp  extended attributes
+//   view_xattr.cpp  extended attributes                     work.cpp        background work as jobs
 #pragma once
 #include <fcntl.h>
 
@@ -17,6 +17,7 @@
 #include <unordered_set>
 
 #include "events/knock.h"
+#include "events/own_work.h"
 #include "fs/file_locks.h"
 #include "fs/filesystem.h"
 #include "fs/internal/session.h"
@@ -93,6 +94,7 @@ class FileSystemImpl final : public FileSystem {
   Result<std::vector<PinInfo>> snapshots(std::string_view bucket) override;
   Result<std::unique_ptr<Incoming>> incoming(View&, NodeId, std::string_view) override;
   Result<void> sync(bool publish) override;
+  void look_for_jobs() override;
   Result<bool> tick() override;
   Result<void> settle() override;
   Result<Status> status() override;
@@ -151,7 +153,16 @@ class FileSystemImpl final : public FileSystem {
   friend class IncomingFile;
   [[nodiscard]] Result<void> recover_sessions();
   [[nodiscard]] Result<void> reap_some();
-  [[nodiscard]] Result<void> sweep_some();
+  /// One slice of a kind of work. True: there is more.
+  [[nodiscard]] Result<bool> sweep_slice();
+  [[nodiscard]] Result<bool> thin_slice();
+  [[nodiscard]] Result<void> scheduled_snapshot(const OwnWork::Job&);
+  /// The kinds of work there are now.
+  [[nodiscard]] std::vector<std::string> wanted_work() INDRA_REQUIRES(work_mutex_);
+  /// Some slices of a job. True: it is finished.
+  [[nodiscard]] Result<bool> work_on(const OwnWork::Job&);
+  /// Takes jobs and does some slices of each. True: nothing is left.
+  [[nodiscard]] bool work_pass();
   /// Runs fn in a transaction that first publishes what the branch's mounts have written (S9).
   template <class T>
   [[nodiscard]] Result<T> with_published(const std::shared_ptr<const BranchView>& state,
@@ -193,6 +204,7 @@ class FileSystemImpl final : public FileSystem {
   std::vector<SessionKey> reapable_ INDRA_GUARDED_BY(orphans_mutex_);
   std::atomic<std::size_t> orphan_count_{0};
   std::atomic<bool> sweep_wanted_{true};  // once after opening
+  std::atomic<bool> thin_wanted_{false}, look_wanted_{false};
 
   // Clockwork.
   std::mutex clock_mutex_;
@@ -202,6 +214,9 @@ class FileSystemImpl final : public FileSystem {
   std::atomic<bool> work_poked_{false};
   TimeNs last_pin_ = 0, last_thin_ = 0;  // clockwork thread only
   std::uint64_t pinned_mutations_ = 0;
+  Mutex work_mutex_;  // one pass at a time: the worker's, or tick()'s
+  std::optional<OwnWork> own_ INDRA_GUARDED_BY(work_mutex_);
+  std::vector<OwnWork::Job> doing_ INDRA_GUARDED_BY(work_mutex_);
   std::thread clockwork_, worker_;
 };
 

@@ -163,6 +163,7 @@ class Runner {
     o.disk = &disk;
     o.vfs_below = shared_vfs().name();
     o.publish_after = 3600 * kSecond;
+    o.jobs = false;  // coord.db is not on the simulated disk
     o.content.workers = -1;
     o.content.segment_size = 1 << 20;
     o.content.fold_after = kSecond;
