@@ -94,6 +94,7 @@ Statement& Statement::bind(int index, std::nullptr_t) {
 
 // An empty view may have no address, and SQLite takes a null address for NULL.
 Statement& Statement::bind_text(int index, std::string_view v) {
+  db_.bound_ += v.size();
   if (first_error_ == SQLITE_OK)
     first_error_ =
         sqlite3_bind_text64(s_, index, v.empty() ? "" : v.data(), v.size(), SQLITE_STATIC, SQLITE_UTF8);
@@ -101,6 +102,7 @@ Statement& Statement::bind_text(int index, std::string_view v) {
 }
 
 Statement& Statement::bind_blob(int index, ByteView v) {
+  db_.bound_ += v.size();
   if (first_error_ == SQLITE_OK) {
     const void* at = v.empty() ? static_cast<const void*>("") : v.data();
     first_error_ = sqlite3_bind_blob64(s_, index, at, v.size(), SQLITE_STATIC);

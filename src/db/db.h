@@ -127,6 +127,8 @@ class Db {
   [[nodiscard]] Tx borrow() noexcept { return Tx{*this}; }
   [[nodiscard]] std::int64_t last_rowid() const { return sqlite3_last_insert_rowid(db_); }
   [[nodiscard]] std::int64_t changes() const { return sqlite3_changes64(db_); }
+  /// Bytes of texts and blobs bound so far, for whatever.
+  [[nodiscard]] std::uint64_t bound() const { return bound_; }
 
  private:
   friend class Statement;
@@ -134,6 +136,7 @@ class Db {
   sqlite3_stmt* take(const char* sql, int& rc);
   void give_back(const char* sql, sqlite3_stmt*);
   sqlite3* db_;
+  std::uint64_t bound_ = 0;
   std::unordered_map<const char*, std::vector<sqlite3_stmt*>> cache_;  // by address: literals only
 };
 

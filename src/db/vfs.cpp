@@ -85,6 +85,8 @@ struct State {
   std::atomic<bool> synced{false};
 };
 
+std::atomic<std::uint64_t> beyond_reserve{0};
+
 struct File {
   sqlite3_file base;
   State* state;
@@ -226,6 +228,8 @@ int write_wal(sqlite3_file* f, State& s, const std::byte* in, int n, sqlite3_int
   const std::uint32_t header = n == static_cast<int>(kWalFrameHeader) ? frame_at(at, 0) : 0;
   const std::uint32_t page = n == static_cast<int>(kDbPage) ? frame_at(at, kWalFrameHeader) : 0;
   const bool next = at == s.held_at + static_cast<sqlite3_int64>(s.held.size());
+  if (s.reserved != 0 && static_cast<std::uint64_t>(at) + static_cast<std::uint64_t>(n) > s.reserved)
+    ++beyond_reserve;
   int rc = SQLITE_OK;
   if (header > s.last_frame || (page > s.last_frame && page == s.header_frame && next && !s.held.empty())) {
     if (!s.held.empty() && !next) rc = write_held(f, s);
@@ -439,6 +443,8 @@ WalPosition last_commit(sqlite3_file* wal) {
   if (wal == nullptr || wal->pMethods != &kMethods) return {};
   return state(wal).commit;
 }
+
+std::uint64_t writes_beyond_reserve() { return beyond_reserve; }
 
 int reserve(sqlite3_file* wal, std::uint64_t bytes) {
   if (wal == nullptr || wal->pMethods != &kMethods) return SQLITE_OK;

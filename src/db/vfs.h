@@ -55,6 +55,10 @@ struct WalPosition {
 /// is none.
 [[nodiscard]] int reserve(sqlite3_file* wal, std::uint64_t bytes);
 
+/// Writes to a WAL, since the process began, that went beyond what was reserved for it. For tests: on a full
+/// disk each of them may have been a COMMIT that failed.
+[[nodiscard]] std::uint64_t writes_beyond_reserve();
+
 /// Reads a database or WAL beside live connections. SQLite opens and closes it, so that no lock is dropped.
 class RawFile {
  public:

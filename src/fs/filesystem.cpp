@@ -81,7 +81,7 @@ Result<void> FileSystemImpl::start() {
   INDRA_LET(const VaultDir::Identity id, dir_.identity(true));
   player_ = id.player;
 
-  static const std::array migrations{kTreeSchema, kBlobSchema, kSessionSchema, kTreeSchema2};
+  static const std::array migrations{kTreeSchema, kBlobSchema, kSessionSchema, kTreeSchema2, kBlobSchema2};
   WriterOptions w;
   w.create = options_.create;
   w.migrations = migrations;
