@@ -123,6 +123,7 @@ void add_stream(CLI::App&, Context&);
 void add_lock(CLI::App&, Context&);
 void add_schedule(CLI::App&, Context&);
 void add_fsck(CLI::App&, Context&);
+void add_config(CLI::App&, Context&);
 void add_completion(CLI::App&, Context&);
 void add_version(CLI::App&, Context&);
 

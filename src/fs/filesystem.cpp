@@ -19,8 +19,11 @@ std::span<const Migration> vault_migrations() {
 }
 
 Result<void> SpaceGuard::refresh() {
+  // In this order: what is being written meanwhile counts twice rather than not at all.
+  const ContentStore* store = store_;
+  const std::uint64_t pending = store != nullptr ? store->unwritten() : 0;
   INDRA_LET(const Disk::Space s, disk_.space(dir_));
-  free_ = s.free;
+  free_ = s.free > pending ? s.free - pending : 0;
   total_ = s.total;
   used_ = 0;
   asked_ = clock_.steady();
@@ -29,7 +32,7 @@ Result<void> SpaceGuard::refresh() {
 
 namespace {
 // Kept free for commits, checkpoints and deletes: so a full disk never stops them.
-std::uint64_t margin_of(std::uint64_t total) { return std::min<std::uint64_t>(64ull << 20, total / 16); }
+std::uint64_t margin_of(std::uint64_t total) { return std::min<std::uint64_t>(64ull << 20, total / 8); }
 }  // namespace
 
 Result<void> SpaceGuard::need(std::uint64_t bytes) {
@@ -120,12 +123,18 @@ Result<void> FileSystemImpl::start() {
     return options_.single_file;
   }));
   INDRA_LET(store_, ContentStore::open(*writer_, *disk_, dir_.segments_path(), *clock_, options_.content));
+  space_.count_unwritten(store_.get());
   INDRA_LET(tree_, Tree::open(*writer_, *store_, *clock_, options_.tree));
   INDRA_TRY(recover_sessions());
   INDRA_LET(vault_id_, writer_->read([&](Tx& tx) -> Result<std::string> {
     Statement q{tx, "SELECT value FROM properties WHERE name = 'vault_id'"};
     INDRA_LET(const bool row, q.step());
     return row ? std::string{q.text_at(0)} : std::string{};
+  }));
+  INDRA_LET(keep_changes_, writer_->read([&](Tx& tx) -> Result<TimeNs> {
+    Statement q{tx, "SELECT CAST(value AS INTEGER) FROM properties WHERE name = 'changes_kept'"};
+    INDRA_LET(const bool row, q.step());
+    return row ? std::clamp<TimeNs>(q.int64_at(0), 1, INT64_MAX / kSecond) * kSecond : options_.keep_changes;
   }));
   INDRA_TRY(writer_->barrier());
   knock_->ring();  // whoever was killed between a commit and its knock owes one
@@ -164,6 +173,7 @@ FileSystemImpl::~FileSystemImpl() {
   // The writer's last commit may still ask for content to be synced: the store goes after it has been told to
   // rest.
   if (writer_) (void)writer_->checkpoint();
+  space_.count_unwritten(nullptr);
   store_.reset();
   writer_.reset();
 }
