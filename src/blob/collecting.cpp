@@ -271,6 +271,41 @@ Result<bool> Store::punch_slice() {
   return true;
 }
 
+namespace {
+/// What blobs refer to, shared pages once.
+template <class F>
+Result<void> each_entry(Tx& tx, F&& fn) {
+  const PageLoader load = [&](std::uint64_t id) -> Result<PagePtr> {
+    Statement q{tx, "SELECT data FROM pages WHERE id = ?1"};
+    q.bind(1, static_cast<std::int64_t>(id));
+    INDRA_LET(const bool found, q.step());
+    if (!found) return fail(Errc::corrupt, "manifest page is missing");
+    auto page = std::make_shared<Page>();
+    page->id = id;
+    INDRA_TRY(decode_page(q.blob_at(0), std::nullopt, *page));
+    return page;
+  };
+  std::set<std::uint64_t> seen;
+  Statement q{tx, "SELECT id, size, hash, form, data, refs FROM blobs WHERE form <> 0"};
+  for (;;) {
+    INDRA_LET(const bool more, q.step());
+    if (!more) return {};
+    INDRA_LET(const Row r, row_of(q));
+    INDRA_TRY(walk(
+        r.m, load, [&](std::uint64_t id) { return seen.insert(id).second; }, fn));
+  }
+}
+}  // namespace
+
+Result<std::map<std::uint32_t, std::uint64_t>> Store::live_bytes(Tx& tx) {
+  std::set<std::uint64_t> known;
+  std::map<std::uint32_t, std::uint64_t> live;
+  INDRA_TRY(each_entry(tx, [&](const Entry& e) {
+    if (known.insert(e.where).second) live[e.segment()] += space_of(e);
+  }));
+  return live;
+}
+
 /// After a crash: bytes that were appended but that no row came to refer to. Called before anything is
 /// written.
 Result<void> Store::scavenge() {
@@ -293,25 +328,7 @@ Result<void> Store::scavenge() {
                  1);
       }
     }
-    const PageLoader load = [&](std::uint64_t id) -> Result<PagePtr> {
-      Statement q{tx, "SELECT data FROM pages WHERE id = ?1"};
-      q.bind(1, static_cast<std::int64_t>(id));
-      INDRA_LET(const bool found, q.step());
-      if (!found) return fail(Errc::corrupt, "manifest page is missing");
-      auto page = std::make_shared<Page>();
-      INDRA_TRY(decode_page(q.blob_at(0), std::nullopt, *page));
-      return page;
-    };
-    std::set<std::uint64_t> seen;
-    Statement q{tx, "SELECT id, size, hash, form, data, refs FROM blobs WHERE form <> 0"};
-    for (;;) {
-      INDRA_LET(const bool more, q.step());
-      if (!more) return {};
-      INDRA_LET(const Row r, row_of(q));
-      INDRA_TRY(walk(
-          r.m, load, [&](std::uint64_t id) { return seen.insert(id).second; },
-          [&](const Entry& e) { free.subtract(e.where, space_of(e)); }));
-    }
+    return each_entry(tx, [&](const Entry& e) { free.subtract(e.where, space_of(e)); });
   }));
   if (free.empty()) return {};
   return bytes_->free(free.extents());

@@ -359,6 +359,84 @@ TEST(Content, GivenADamagedChunkWithAPatch_WhenWorkGoesOn_ThenItIsSetAsideAndTol
   EXPECT_EQ(TestStore::take(t.store().stats()).patches, 0u);
 }
 
+/// A store of small segments, three blobs in three of them.
+struct Small {
+  static ContentStore::Options options() {
+    ContentStore::Options o;
+    o.segment_size = 256 << 10;
+    o.cache_limit = 0;
+    return o;
+  }
+  TestStore t{options()};
+  std::vector<Bytes> bytes;
+  std::vector<BlobId> ids;
+  Small() {
+    for (std::uint64_t i = 0; i < 3; ++i) {
+      bytes.push_back(random_bytes(200000, i));
+      ids.push_back(t.put(bytes.back()).id);
+    }
+    TestStore::take(t.writer().barrier());
+  }
+  std::uint32_t segment_of(std::size_t i) {
+    const auto l = TestStore::take(t.store().lease(ids[i], false));
+    const ReadLock lock{l->state().rw};
+    return l->state().m.root->at(0).segment();
+  }
+  std::filesystem::path file(std::uint32_t segment) {
+    return Segments::path_of(t.segments().string(), segment);
+  }
+};
+
+TEST(Content, GivenAMissingSegment_WhenOpened_ThenTheRestIsThereAndWorkGoesOn) {  // C36
+  Small s;
+  const std::uint32_t lost = s.segment_of(1);
+  ASSERT_NE(lost, s.segment_of(0));
+  s.t.close();
+  const std::filesystem::path file = s.file(lost), away = file.string() + "-away";
+  std::filesystem::rename(file, away);
+  s.t.open();
+  EXPECT_EQ(s.t.get(s.ids[0]), s.bytes[0]);
+  auto c = TestStore::take(s.t.store().open_frozen(BucketId{1}, s.ids[1]));
+  Bytes out(65536);
+  const auto bad = c->read(0, out);
+  ASSERT_FALSE(bad);
+  EXPECT_EQ(bad.error().code, make_error_code(Errc::corrupt));
+  c.reset();
+  const auto stats = TestStore::take(s.t.store().stats());
+  ASSERT_EQ(stats.damage.size(), 1u);
+  EXPECT_THAT(stats.damage[0], testing::HasSubstr(file.filename().string()));
+  const Bytes more = random_bytes(300000, 9);
+  const BlobInfo i = s.t.put(more);
+  TestStore::take(s.t.settle());
+  s.t.crash();  // scavenged beside the gap
+  EXPECT_EQ(s.t.get(i.id), more);
+  EXPECT_FALSE(std::filesystem::exists(file)) << "its number is not given again";
+  s.t.close();
+  std::filesystem::rename(away, file);
+  s.t.open();
+  EXPECT_EQ(s.t.get(s.ids[1]), s.bytes[1]) << "put back, it is well";
+  EXPECT_TRUE(TestStore::take(s.t.store().stats()).damage.empty());
+}
+
+TEST(Content, GivenASegmentThatIsCountedEmpty_WhenSomethingLivesInIt_ThenItsFileStays) {  // C36
+  Small s;
+  const std::uint32_t wrong = s.segment_of(1);
+  TestStore::take(s.t.writer().mutate([&](Tx& tx) {
+    return Statement{tx, "UPDATE segments SET live = 0 WHERE id = ?1"}.bind(1, std::int64_t{wrong}).run();
+  }));
+  s.t.close();
+  s.t.open();
+  EXPECT_EQ(s.t.get(s.ids[1]), s.bytes[1]);
+  EXPECT_TRUE(s.t.check());
+  // And one that is empty goes.
+  TestStore::take(s.t.drop(s.ids[0]));
+  const auto file = s.file(s.segment_of(0));
+  TestStore::take(s.t.settle());
+  s.t.close();
+  s.t.open();
+  EXPECT_FALSE(std::filesystem::exists(file));
+}
+
 TEST(Content, GivenADamagedChunk_WhenRead_ThenOnlyThatRangeFails) {
   TestStore t;
   const Bytes bytes = random_bytes(400000, 1);

@@ -135,7 +135,8 @@ struct Segment {
   std::atomic<bool> unsynced{false};  // written since the last fdatasync began
   std::atomic<bool> fresh{false};     // its name is not durable yet
   std::atomic<bool> removed{false};
-  std::atomic<std::uint64_t> used_at{0};    // which file is closed first
+  bool lost = false;                      // its file is missing or another's; set before anybody else sees it
+  std::atomic<std::uint64_t> used_at{0};  // which file is closed first
   std::atomic<std::int64_t> allocated{-1};  // -1: ask
 
   SharedMutex mutex;
@@ -195,6 +196,8 @@ struct Segments::Impl {
   Options options;
   std::shared_ptr<Pool> pool;
 
+  std::vector<std::string> damage;  // by open() alone
+
   mutable SharedMutex table_mutex;
   std::map<std::uint32_t, SegmentPtr> table INDRA_GUARDED_BY(table_mutex);
 
@@ -247,6 +250,7 @@ struct Segments::Impl {
   // ---- files
 
   Result<std::shared_ptr<DiskFile>> file(const SegmentPtr& s) const {
+    if (s->lost) return fail(make_error_code(Errc::corrupt), "segment " + s->path + " is missing");
     s->used_at.store(uses.fetch_add(1, std::memory_order_relaxed), std::memory_order_relaxed);
     {
       const ReadLock lock{s->mutex};
@@ -540,6 +544,7 @@ struct Segments::Impl {
     return {lo, hi};
   }
   Result<void> punch(const SegmentPtr& s, std::uint64_t from, std::uint64_t to) {
+    if (s->lost) return {};
     const auto [lo, hi] = blocks(*s, from, to);
     if (hi <= lo) return {};
     // Else the buffer would come after it. On a full disk it cannot be written: giving space back goes on all
@@ -596,11 +601,26 @@ Result<std::unique_ptr<Segments>> Segments::open(Disk& disk, std::string dir,
   for (const auto& [id, recorded] : ends) {
     const std::uint64_t end = std::max(recorded, kHeader);
     const std::string path = m.dir + "/" + name_of(id);
-    if (!there.contains(id)) return fail(make_error_code(Errc::corrupt), "segment " + path + " is missing");
+    last = std::max(last, id);
+    const auto damaged_by = [&](const std::string& what) {
+      m.damage.push_back("segment " + path + " " + what + ": files whose bytes were there cannot be read");
+      log::error("{}", m.damage.back());
+    };
+    const auto lose = [&](const std::string& what) {
+      damaged_by(what);
+      auto s = std::make_shared<Segment>(id, path, Kind::packed, end);
+      s->reserved = round_up(end);
+      s->lost = true;
+      table[id] = std::move(s);
+    };
+    if (!there.contains(id)) {
+      lose("is missing");
+      continue;
+    }
     INDRA_LET(std::shared_ptr<DiskFile> f, disk.open(path, false));
     INDRA_LET(const std::uint64_t size, f->size());
-    if (size < end)
-      return fail(make_error_code(Errc::corrupt), "segment " + path + " is shorter than the vault says");
+    const bool cut = size < end;
+    if (cut) damaged_by("is shorter than the vault says");
     Bytes h(kHeader);
     INDRA_LET(const std::size_t n, f->read(0, h));
     const bool sound =
@@ -610,8 +630,10 @@ Result<std::unique_ptr<Segments>> Segments::open(Disk& disk, std::string dir,
     if (sound) {
       if (load_le<std::uint32_t>(h.data() + 8) > kVersion)
         return fail(make_error_code(Errc::newer_format), "segment " + path);
-      if (load_le<std::uint32_t>(h.data() + 12) != id)
-        return fail(make_error_code(Errc::corrupt), "segment " + path + " is another one, renamed");
+      if (load_le<std::uint32_t>(h.data() + 12) != id) {
+        lose("is another one, renamed");
+        continue;
+      }
       if (load_le<std::uint32_t>(h.data() + 16) == static_cast<std::uint32_t>(Kind::aligned))
         kind = Kind::aligned;
     } else {
@@ -624,10 +646,9 @@ Result<std::unique_ptr<Segments>> Segments::open(Disk& disk, std::string dir,
         log::warn("{}", r.error().text());
     auto s = std::make_shared<Segment>(id, path, kind, end);
     s->reserved = round_up(end);
-    if (!sound) damaged.insert(s);
+    if (!sound || cut) damaged.insert(s);
     table[id] = s;
     newest[at(kind)] = s;
-    last = std::max(last, id);
   }
   {
     const MutexLock lock{m.creating};
@@ -879,6 +900,12 @@ Result<void> Segments::remove(std::uint32_t segment) {
   return m.disk.remove(s->path);
 }
 
+std::vector<std::string> Segments::damage() const { return impl_->damage; }
+
+std::string Segments::path_of(const std::string& dir, std::uint32_t segment) {
+  return dir + "/" + name_of(segment);
+}
+
 Result<std::uint64_t> Segments::allocated() const {
   std::vector<SegmentPtr> all;
   {
@@ -887,6 +914,7 @@ Result<std::uint64_t> Segments::allocated() const {
   }
   std::uint64_t sum = 0;
   for (const SegmentPtr& s : all) {
+    if (s->lost) continue;
     std::int64_t n = s->allocated;
     if (n < 0) {
       const auto f = impl_->file(s);

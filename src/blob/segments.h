@@ -38,7 +38,8 @@ class Segments {
     FaultPoints faults;  ///< "segment.write", "segment.sync", "segment.punch", "segment.create"
   };
   /// `ends`: what the database says each known segment ends at. Bytes beyond are leftovers of a crash: cut
-  /// off. A known segment that is missing, or shorter, is an error (Errc::corrupt) that names it.
+  /// off. A known segment that is missing, shorter, or another one by its header is damage() and told in the
+  /// log: what was in it is Errc::corrupt to read, it is never written to, and its number not given again.
   [[nodiscard]] static Result<std::unique_ptr<Segments>> open(Disk&, std::string dir,
                                                               std::map<std::uint32_t, std::uint64_t> ends,
                                                               Options);
@@ -82,6 +83,9 @@ class Segments {
   [[nodiscard]] Result<void> remove(std::uint32_t segment);
   /// Bytes on the device.
   [[nodiscard]] Result<std::uint64_t> allocated() const;
+  /// What open() found wrong, for people.
+  [[nodiscard]] std::vector<std::string> damage() const;
+  [[nodiscard]] static std::string path_of(const std::string& dir, std::uint32_t segment);
 
  private:
   void close(Stream*);

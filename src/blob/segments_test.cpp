@@ -288,29 +288,40 @@ TEST(Segments, AMostlyFullSegmentIsNotAppendedToAfterOpening) {
   EXPECT_EQ(append(*s, *stream, fill(1, 5000)).segment, 2U);
 }
 
-TEST(Segments, MissingShorterAndRenamedSegmentsAreNamed) {
+TEST(Segments, AMissingShorterOrRenamedSegmentIsNamedAndCostsItsOwnBytesAlone) {  // C36
   MemDisk disk;
   Ends ends;
+  Extent e;
   {
     const auto s = open(disk);
     const auto stream = s->stream();
-    append(*s, *stream, fill(1, 5000));
+    e = append(*s, *stream, fill(1, 5000));
     ASSERT_TRUE(s->sync());
     ends = ends_of(*s);
   }
+  const auto look = [&](const Ends& told, const char* name, const Extent& lost) {
+    const auto s = open(disk, told);
+    EXPECT_EQ(s->damage().size(), 1u);
+    if (!s->damage().empty()) EXPECT_NE(s->damage()[0].find(name), std::string::npos) << s->damage()[0];
+    EXPECT_EQ(read(*s, e), fill(1, 5000));
+    Bytes b(lost.length);
+    const auto r = s->read(lost, 0, b);
+    EXPECT_FALSE(r);
+    if (!r) EXPECT_EQ(r.error().code, Errc::corrupt);
+    EXPECT_TRUE(s->punch({lost}));
+    EXPECT_TRUE(s->allocated());
+    const auto stream = s->stream();
+    const Extent more = append(*s, *stream, fill(2, 5000));
+    EXPECT_FALSE(told.contains(more.segment) && more.segment != e.segment) << "a number given again";
+    EXPECT_TRUE(s->sync());
+    EXPECT_EQ(read(*s, more), fill(2, 5000));
+  };
   auto missing = ends;
-  missing[7] = 5000;
-  auto r = Segments::open(disk, "/s", missing, {});
-  ASSERT_FALSE(r);
-  EXPECT_EQ(r.error().code, Errc::corrupt);
-  EXPECT_NE(r.error().context.find("00000007.seg"), std::string::npos);
-
+  missing[7] = 8192;
+  look(missing, "00000007.seg", {7, 4096, 100});
   auto shorter = ends;
   shorter[1] += 1 << 20;
-  r = Segments::open(disk, "/s", shorter, {});
-  ASSERT_FALSE(r);
-  EXPECT_EQ(r.error().code, Errc::corrupt);
-  EXPECT_NE(r.error().context.find("00000001.seg"), std::string::npos);
+  look(shorter, "00000001.seg", {1, 1 << 20, 100});
 }
 
 TEST(Segments, ADamagedHeaderCostsNoBytesAndNothingMoreIsAppendedThere) {

@@ -238,6 +238,9 @@ class Store final : public ContentStore {
   Result<bool> sweep(std::int64_t family);
   Result<bool> punch_slice();
   Result<void> scavenge();
+  Result<void> drop_empty_segments(Tx&, const std::string& dir);
+  /// By segment: the bytes that blobs refer to. Walks all manifests.
+  Result<std::map<std::uint32_t, std::uint64_t>> live_bytes(Tx&);
 
   Writer& writer_;
   Disk& disk_;

@@ -61,6 +61,7 @@ class TestStore {
     open();
   }
 
+  [[nodiscard]] std::filesystem::path segments() const { return std::filesystem::path{dir_ / "segments"}; }
   Store& store() { return static_cast<Store&>(*store_); }
   Writer& writer() { return *writer_; }
 
