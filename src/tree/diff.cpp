@@ -309,7 +309,7 @@ Result<void> one_node(Side& left, Side& right, NodeId id, std::vector<DiffEntry>
     if (row == nullptr) return all;
     for (const Place& p : s.names(id)) {
       INDRA_LET(auto path, s.path(p));
-      if (path) all.push_back({p, {std::move(*path), *row}});
+      if (path) all.push_back({p, {std::move(*path), *row, p.parent}});
     }
     return all;
   };
