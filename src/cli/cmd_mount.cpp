@@ -85,7 +85,8 @@ Result<int> mount(Context& ctx, const MountArgs& a) {
   };
   // Whoever holds the vault may be ending (its last commit), starting, or a command at work: then it is our
   // turn next.
-  for (bool told = false;; std::this_thread::sleep_for(std::chrono::milliseconds{50})) {
+  constexpr int kQuiet = 10;  // turns: a command at work is mostly gone before anybody needs to know
+  for (int turn = 0;; ++turn, std::this_thread::sleep_for(std::chrono::milliseconds{50})) {
     Error why;
     if (auto running = Client::daemon(d.vault)) {
       if (a.foreground) {
@@ -115,8 +116,7 @@ Result<int> mount(Context& ctx, const MountArgs& a) {
       if (r.error().code != std::errc::operation_would_block) return fail(r.error());
       why = r.error();
     }
-    if (!told) ctx.say("waiting: " + why.context);
-    told = true;
+    if (turn == kQuiet) ctx.say("waiting: " + why.context);
   }
 }
 

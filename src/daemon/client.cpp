@@ -18,7 +18,9 @@ Result<std::unique_ptr<Client>> Client::daemon(const std::string& vault) {
 }
 
 Result<std::unique_ptr<Client>> Client::reach(const Options& o) {
-  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds{o.wait_seconds};
+  const auto asked = std::chrono::steady_clock::now();
+  const auto until = asked + std::chrono::seconds{o.wait_seconds};
+  const auto patience = asked + std::chrono::milliseconds{500};  // until the caller hears why it takes long
   std::unique_ptr<Client> c;
   for (bool told = false;;) {
     if (auto d = daemon(o.vault)) {
@@ -47,8 +49,10 @@ Result<std::unique_ptr<Client>> Client::reach(const Options& o) {
     }
     if (fs.error().code != std::errc::operation_would_block || std::chrono::steady_clock::now() >= until)
       return fail(fs.error());
-    if (!told && o.waiting) o.waiting(fs.error().context);
-    told = true;
+    if (!told && o.waiting && std::chrono::steady_clock::now() >= patience) {
+      o.waiting(fs.error().context);
+      told = true;
+    }
     std::this_thread::sleep_for(std::chrono::milliseconds{20});
   }
   if (!o.player.empty()) {

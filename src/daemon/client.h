@@ -15,10 +15,11 @@ class Client {
   struct Options {
     std::string vault;
     bool create = false;
-    bool single_file = false;                         ///< with create
-    std::string player;                               ///< when given, the vault must be this player's
-    int wait_seconds = 10;                            ///< while another process holds the vault
-    std::function<void(const std::string&)> waiting;  ///< told once, with what is waited for
+    bool single_file = false;  ///< with create
+    std::string player;        ///< when given, the vault must be this player's
+    int wait_seconds = 10;     ///< while another process holds the vault
+    std::function<void(const std::string&)>
+        waiting;  ///< told once, when it takes more than a moment, with the reason
   };
   /// Errors: those of FileSystem::open; EPERM for another player's vault.
   [[nodiscard]] static Result<std::unique_ptr<Client>> reach(const Options&);

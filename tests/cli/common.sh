@@ -9,8 +9,9 @@ expect() {
   "$@" >out 2>err || got=$?
   [[ $got == "$want" ]] || { cat out err >&2; die "exit status $got, not $want: $*"; }
 }
-# says TEXT: ./err is one line and holds TEXT
+# says TEXT: ./err is one line and holds TEXT; that a busy machine had it wait is no error
 says() {
+  sed -i '/^indrafs: [a-z]*: waiting: /d' err
   [[ $(wc -l <err) == 1 ]] || { cat err >&2; die "not one line of error"; }
   grep -qF -- "$1" err || { cat err >&2; die "the error does not say: $1"; }
 }
