@@ -1,9 +1,10 @@
 // diff and log: what differs between two moments; the versions of a file.
+#include "fs/history.h"
+
 #include <algorithm>
 #include <cerrno>
 
 #include "daemon/internal/verbs.h"
-#include "fs/history.h"
 
 namespace indra {
 namespace {

@@ -30,6 +30,8 @@ class Applier {
   Result<MergeEffect> run(const MergePlan& plan) {
     for (const MergeStep& s : plan.steps)
       if (s.kind == Kind::change) INDRA_TRY(change(s));
+    for (const MergeStep& s : plan.steps)
+      if (s.kind == Kind::follow) INDRA_TRY(follow(s));
     std::unordered_map<const MergeStep*, NodeId> lifted;
     for (const MergeStep& s : plan.steps) {
       if (s.kind != Kind::move) continue;
@@ -66,6 +68,17 @@ class Applier {
   [[nodiscard]] NodeId now(NodeId id) const {
     const auto it = successor_.find(id);
     return it == successor_.end() ? id : it->second;
+  }
+
+  Result<void> follow(const MergeStep& s) {
+    const auto successor = successor_.find(s.node);
+    if (successor == successor_.end()) return {};
+    INDRA_LET(const auto edge, tree_.lookup(tx_, chain_, s.at.parent, s.at.name));
+    if (!edge || edge->node != s.node) return {};
+    INDRA_TRY(remove(s));
+    INDRA_LET(const NodeRow row, tree_.link(tx_, who_, chain_, successor->second, s.at.parent, s.at.name));
+    effect_.attributes.push_back(row.node);
+    return {};
   }
 
   Result<void> remove(const MergeStep& s) {

@@ -56,9 +56,8 @@ Result<Planner::Content> Planner::merge_content(const NodeRow* b, const NodeRow&
   return Content{Take::conflict, {}};
 }
 
-/// Anything but the place. `a` and `b` are of one item, at `path`.
-Result<bool> Planner::differs(OneSide& x, const NodeRow& a, OneSide& y, const NodeRow& b,
-                              const std::string&) {
+/// Anything but the place.
+Result<bool> Planner::differs(OneSide& x, const NodeRow& a, OneSide& y, const NodeRow& b) {
   if ((a.mode & kPermissions) != (b.mode & kPermissions) || a.uid != b.uid || a.gid != b.gid) return true;
   if (!S_ISDIR(a.mode)) {
     INDRA_LET(Same content, same(a, b));
@@ -90,11 +89,21 @@ Result<void> Planner::decide(std::size_t n) {
 Result<void> Planner::decide_changed(std::size_t n) {
   Item& i = items_[n];
   if (i.t) {
+    const auto other = changed_.find(i.t->node);
+    if (other != changed_.end() && other->second != i.s->row.node) {
+      // Two names of one file, which are two files in the source: this one is another from now on.
+      Item apart{{}, std::move(i.s), {}, {}};
+      i.s.reset();
+      INDRA_TRY(decide_removed(n));
+      i = std::move(apart);
+      i.s->row.line = i.s->row.node;
+      return decide(n);
+    }
     INDRA_TRY(change(i, n));
     return merge_place(n);
   }
   // The target deleted it.
-  INDRA_LET(bool changed, differs(base_, i.b->row, source_, i.s->row, i.path()));
+  INDRA_LET(bool changed, differs(base_, i.b->row, source_, i.s->row));
   changed = changed || canon(i.s->parent) != canon(i.b->parent) || name_of(i.s->path) != name_of(i.b->path);
   if (!changed) return {};
   if (i.dir() && !same_dir_.contains(i.s->row.node)) {
@@ -118,33 +127,42 @@ Result<void> Planner::decide_removed(std::size_t n) {
   INDRA_LET(const auto elsewhere, source_.live(i.b->row.node));
   const bool one_name = elsewhere && elsewhere->line == i.b->row.line;
   const Tree::At old{i.b->parent, name_of(i.b->path)};
-  if (one_name || i.t->nlink > 1) {  // a name less of a file with several
+  const auto left = names_left_.emplace(i.t->node, i.t->nlink).first;
+  if (i.t->nlink > 1 || one_name) {  // a name less of a file with several
     INDRA_LET(const auto there, target_.lookup(old.parent, old.name));
     if (!there || there->node != i.t->node) return {};
-    if (one_name && i.t->nlink == 1) {  // the target removed the other ones
-      conflict(Kind::deleted_here, Outcome::target, i.path());
-      return {};
-    }
     step.at = old;
-  } else {
-    if (!i.t_at) return {};
-    INDRA_LET(bool changed, differs(base_, i.b->row, target_, *i.t, i.path()));
-    changed = changed || i.t_at->parent != i.b->parent || i.t_at->name != old.name;
-    if (changed) {
-      const Outcome outcome = policy(i.path()).value_or(Outcome::target);
-      conflict(Kind::deleted_here, outcome, i.path());
-      if (outcome != Outcome::source) return {};
-    }
+  } else if (i.t_at) {
     step.at = *i.t_at;
+  } else {
+    return {};
+  }
+  if (left->second == 1) {
+    // The last one: content goes with it.
+    bool keep = one_name || rewritten_.contains(i.t->node);
+    std::optional<Outcome> forced;
+    if (!keep) {
+      INDRA_LET(keep, differs(base_, i.b->row, target_, *i.t));
+      keep = keep || step.at.parent != old.parent || step.at.name != old.name;
+      forced = policy(i.path());
+    }
+    if (keep) {
+      conflict(Kind::deleted_here, forced.value_or(Outcome::target), i.path());
+      if (forced != Outcome::source) return {};
+    }
   }
   if (!vacated_.insert({step.at.parent, step.at.name}).second) return {};
+  --left->second;
   plan_.steps.push_back(std::move(step));
   return {};
 }
 
 // Content, mode, owner and attributes of the node: once, also when several of its names differ.
 Result<void> Planner::change(Item& i, std::size_t n) {
-  if (!changed_.insert(i.t->node).second) return {};
+  if (!changed_.emplace(i.t->node, i.s->row.node).second) {
+    if (i.t_at) follow(i, *i.t_at);
+    return {};
+  }
   const NodeRow &b = i.b->row, &t = *i.t, &s = i.s->row;
   MergeStep step;
   step.kind = MergeStep::Kind::change;
@@ -195,6 +213,7 @@ Result<void> Planner::change(Item& i, std::size_t n) {
   if (((b.flags ^ s.flags) & kNoVersions) != 0 && ((s.flags ^ t.flags) & kNoVersions) != 0)
     step.flags = s.flags & kNoVersions;
   INDRA_TRY(merge_xattrs(i, step));
+  if (step.content || step.text) rewritten_.insert(t.node);
   if (step.content || step.text || step.mode || step.uid || step.gid || step.flags || !step.xattrs.empty())
     plan_.steps.push_back(std::move(step));
   return {};

@@ -20,15 +20,16 @@ Result<void> Planner::gather() {
       items_.push_back({std::move(e.a), std::move(e.b), {}, {}});
     }
   }
-  join();
+  INDRA_TRY(join());
   std::erase_if(items_, [this](const Item& i) { return !wanted(i); });
   for (Item& i : items_) INDRA_TRY(find_target(i));
   return {};
 }
 
 // Removed here and made anew there is one thing that changed: a line that goes on in another node, or a file,
-// symlink or directory that was deleted and made again at its path.
-void Planner::join() {
+// symlink or directory that was deleted and made again at its path. A file that goes on under another name is
+// not among them.
+Result<void> Planner::join() {
   std::unordered_map<NodeId, std::size_t> by_line;
   std::map<std::pair<std::string, std::uint32_t>, std::size_t> by_path;
   for (std::size_t n = 0; n < items_.size(); ++n) {
@@ -47,16 +48,24 @@ void Planner::join() {
   for (Item& i : items_) {
     if (i.b || !S_ISREG(i.s->row.mode)) continue;
     const auto it = by_line.find(i.s->row.line);
-    if (it != by_line.end()) take(i, it->second);
+    if (it == by_line.end() || gone[it->second]) continue;
+    const NodeRow& before = items_[it->second].b->row;
+    INDRA_LET(const auto goes_on, source_.live(before.node));
+    if (before.node == i.s->row.node || !goes_on || goes_on->line != before.line) take(i, it->second);
   }
   for (Item& i : items_) {
     const std::uint32_t type = type_of(i.row());
     if (i.b || (type != S_IFREG && type != S_IFLNK && type != S_IFDIR)) continue;
     const auto it = by_path.find({i.s->path, type});
-    if (it != by_path.end()) take(i, it->second);
+    if (it == by_path.end() || gone[it->second]) continue;
+    const NodeRow &before = items_[it->second].b->row, &after = i.s->row;
+    INDRA_LET(const auto goes_on, source_.live(before.node));
+    INDRA_LET(const auto was, base_.live(after.node));
+    if ((!goes_on || goes_on->line != before.line) && (!was || was->line != after.line)) take(i, it->second);
   }
   std::size_t n = 0;
   std::erase_if(items_, [&](const Item&) { return static_cast<bool>(gone[n++]); });
+  return {};
 }
 
 bool Planner::wanted(const Item& i) const {

@@ -38,9 +38,11 @@ Result<MergePlan> Planner::run() {
   INDRA_TRY(gather());
   plan_.changes = items_.size();
   std::sort(items_.begin(), items_.end(), [](const Item& x, const Item& y) { return x.path() < y.path(); });
-  for (const bool dirs : {true, false})
+  // What is removed comes last: by then it is known what has got new content.
+  const auto turn = [](const Item& i) { return i.dir() ? 0 : i.s ? 1 : 2; };
+  for (const int now : {0, 1, 2})
     for (std::size_t n = 0; n < items_.size(); ++n)
-      if (items_[n].dir() == dirs) INDRA_TRY(decide(n));
+      if (turn(items_[n]) == now) INDRA_TRY(decide(n));
   INDRA_TRY(remove_directories());
   const auto rank = [this](const Wish& w) { return w.second ? 2 : items_[w.item].dir() ? 0 : 1; };
   std::stable_sort(wishes_.begin(), wishes_.end(), [&](const Wish& x, const Wish& y) {
@@ -230,6 +232,12 @@ Result<void> Planner::grant_file(Item& i, NodeId parent, const std::string& name
   INDRA_LET(const auto there, holder(parent, name));
   const auto added = added_.find(s.node);
   if (i.t || added != added_.end()) {
+    const auto other = i.t ? changed_.find(i.t->node) : changed_.end();
+    if (other != changed_.end() && other->second != s.node) {
+      i.t.reset();  // what it would go into has become another file's
+      i.s->row.line = s.node;
+      return grant_file(i, parent, name);
+    }
     const NodeId node = i.t ? i.t->node : added->second;
     if (there && there->row.node == node) return i.t && !i.b ? grant_known(i) : Result<void>{};
     INDRA_LET(const auto before, base_.live(s.node));
@@ -253,6 +261,16 @@ Result<void> Planner::grant_file(Item& i, NodeId parent, const std::string& name
   return grant_second(i, parent, name, Kind::added);
 }
 
+void Planner::follow(const Item& i, const Tree::At& at) {
+  if (!rewritten_.contains(i.t->node)) return;
+  MergeStep step;
+  step.kind = MergeStep::Kind::follow;
+  step.path = i.path();
+  step.node = i.t->node;
+  step.at = at;
+  plan_.steps.push_back(std::move(step));
+}
+
 /// Both have something of that name.
 Result<void> Planner::grant_onto(const Item& i, const NodeRow& there, NodeId parent,
                                  const std::string& name) {
@@ -268,7 +286,7 @@ Result<void> Planner::grant_onto(const Item& i, const NodeRow& there, NodeId par
     return grant_second(i, parent, name, Kind::added);
   if (open) conflict(Kind::added, forced.value_or(Outcome::markers), i.path());
   if (open && forced == Outcome::target) return {};
-  if (!changed_.insert(there.node).second) return grant_second(i, parent, name, Kind::added);
+  if (!changed_.emplace(there.node, i.s->row.node).second) return grant_second(i, parent, name, Kind::added);
   MergeStep step;
   step.kind = MergeStep::Kind::change;
   step.path = i.path();
@@ -285,7 +303,11 @@ Result<void> Planner::grant_onto(const Item& i, const NodeRow& there, NodeId par
 
 /// A file that the target has from the source already, by a merge that is no longer known of, or picked.
 Result<void> Planner::grant_known(const Item& i) {
-  if (!i.t_at || changed_.contains(i.t->node)) return {};
+  if (!i.t_at) return {};
+  if (changed_.contains(i.t->node)) {
+    follow(i, {i.s->parent, name_of(i.s->path)});
+    return {};
+  }
   return grant_onto(i, *i.t, i.t_at->parent, i.t_at->name);
 }
 

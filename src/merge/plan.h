@@ -83,6 +83,7 @@ struct MergeStep {
     add,     ///< `row` as it is in the source, as `to`
     link,    ///< another name `to` for `node`
     change,  ///< of `node`, whose name is `at`: what is set below
+    follow,  ///< `at` is another name of `node`: of its successor, if its change gives it one
   } kind{};
   std::string path;  ///< for people: in the source, or else in the base
   NodeId node;       ///< in the target; `link`: may be one that is added

@@ -32,6 +32,8 @@ Result<Json> verb_branch_rename(Call&);
 Result<Json> verb_branch_protect(Call&);
 Result<Json> verb_snapshot_delete(Call&);
 Result<Json> verb_moment(Call&);
+Result<Json> verb_merge(Call&);  // merge, branch refresh  merging.cpp
+Result<Json> verb_branch_refresh(Call&);
 
 /// The published view that the request names ("bucket", "branch", "snapshot").
 [[nodiscard]] Result<std::shared_ptr<View>> view_of(Call&, bool writing);

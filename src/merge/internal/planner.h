@@ -47,7 +47,7 @@ class Planner {
 
   // items.cpp
   Result<void> gather();
-  void join();
+  Result<void> join();
   Result<void> find_target(Item&);
   Result<std::optional<NodeRow>> by_line(NodeId line, NodeId other);
   Result<void> place_in_target(Item&);
@@ -62,7 +62,7 @@ class Planner {
     bool marked = false;
   };
   Result<Content> merge_content(const NodeRow* b, const NodeRow& t, const NodeRow& s);
-  Result<bool> differs(OneSide& x, const NodeRow& a, OneSide& y, const NodeRow& b, const std::string& path);
+  Result<bool> differs(OneSide& x, const NodeRow& a, OneSide& y, const NodeRow& b);
   Result<void> decide(std::size_t item);
   Result<void> decide_changed(std::size_t item);
   Result<void> decide_removed(std::size_t item);
@@ -85,6 +85,7 @@ class Planner {
   Result<void> grant_file(Item&, NodeId parent, const std::string& name);
   Result<void> grant_onto(const Item&, const NodeRow& there, NodeId parent, const std::string& name);
   Result<void> grant_known(const Item&);
+  void follow(const Item&, const Tree::At&);  ///< another name of a file with new bytes
   Result<void> grant_second(const Item&, NodeId parent, const std::string& beside, Kind);
   struct Holder {
     NodeRow row;
@@ -116,8 +117,10 @@ class Planner {
   std::unordered_map<NodeId, NodeId> new_parent_;  ///< directories of the target that move
   std::unordered_map<NodeId, NodeId> put_as_;      ///< directories of the source -> of the target
   std::map<Place, Holder> claimed_;
-  std::unordered_map<std::size_t, Place> given_;  ///< items that moved: where they are
-  std::unordered_set<NodeId> changed_;            ///< nodes of the target that have their `change`
+  std::unordered_map<std::size_t, Place> given_;          ///< items that moved: where they are
+  std::unordered_map<NodeId, NodeId> changed_;            ///< nodes of the target that have their `change`
+  std::unordered_map<NodeId, std::uint32_t> names_left_;  ///< of files of the target that lose names
+  std::unordered_set<NodeId> rewritten_;                  ///< of these, those with new bytes
   std::unordered_map<NodeId, NodeId>
       added_;  ///< nodes of the source -> what a step adds, or what stands for them
   MergePlan plan_;
