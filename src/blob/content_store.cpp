@@ -175,24 +175,27 @@ void Store::discard(const Entry& e) {
 }
 void Store::settle(const Entry&) {}
 
-Result<bool> Store::work() {
+Result<bool> Store::work(Work what) {
   const MutexLock lock{work_mutex_};
-  INDRA_LET(const bool folded, fold_slice());
-  if (folded) return true;
+  if (what == Work::fold) return fold_slice();
   INDRA_LET(const bool collected, collect_slice());
   if (collected) return true;
   return punch_slice();
 }
 
-Result<bool> Store::at_rest() {
+Result<bool> Store::at_rest(Work what) {
+  if (what == Work::fold)
+    return writer_.read([](Tx& tx) -> Result<bool> {
+      Statement q{tx, "SELECT EXISTS(SELECT 1 FROM patches)"};
+      INDRA_TRY(q.step());
+      return q.int64_at(0) == 0;
+    });
   {
     const MutexLock lock{garbage_mutex_};
     if (!garbage_.empty()) return false;
   }
   return writer_.read([&](Tx& tx) -> Result<bool> {
-    Statement q{tx,
-                "SELECT EXISTS(SELECT 1 FROM patches) OR EXISTS(SELECT 1 FROM dead_extents) OR EXISTS(SELECT "
-                "1 FROM loose)"};
+    Statement q{tx, "SELECT EXISTS(SELECT 1 FROM dead_extents) OR EXISTS(SELECT 1 FROM loose)"};
     INDRA_TRY(q.step());
     if (q.int64_at(0) != 0) return false;
     Statement z{tx, "SELECT id FROM blobs WHERE refs = 0"};

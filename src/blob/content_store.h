@@ -130,11 +130,24 @@ class ContentStore {
   /// 1 GiB unless `wait`.
   [[nodiscard]] virtual Result<BlobHash> hash(BlobId, bool wait) = 0;
 
-  /// One slice of background work: patches folded, blobs without references taken apart, their extents
-  /// punched after the commit that freed them is durable, empty segments removed. True: there is more to do.
-  [[nodiscard]] virtual Result<bool> work() = 0;
-  /// No patches, no blob without references, no dead extents.
-  [[nodiscard]] virtual Result<bool> at_rest() = 0;
+  enum class Work {
+    fold,  ///< patches into their chunks
+    free,  ///< blobs without references taken apart, their extents punched after the commit that freed them
+           ///< is durable, empty segments removed
+  };
+  /// One slice of background work. True: there is more to do at once.
+  [[nodiscard]] virtual Result<bool> work(Work) = 0;
+  /// Nothing of that kind is left, now or later: no patches; no blob without references, no dead extents.
+  [[nodiscard]] virtual Result<bool> at_rest(Work) = 0;
+  /// One slice of either.
+  [[nodiscard]] Result<bool> work() {
+    INDRA_LET(const bool folded, work(Work::fold));
+    return folded ? Result<bool>{true} : work(Work::free);
+  }
+  [[nodiscard]] Result<bool> at_rest() {
+    INDRA_LET(const bool folded, at_rest(Work::fold));
+    return folded ? at_rest(Work::free) : Result<bool>{false};
+  }
 
   struct Stats {
     std::uint64_t blobs = 0, logical = 0, unique = 0, physical = 0, patches = 0, dead = 0, inline_bytes = 0;

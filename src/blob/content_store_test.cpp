@@ -291,6 +291,32 @@ TEST(Content, GivenASingleFileVault_WhenUsed_ThenThereAreNoSegments) {
   EXPECT_EQ(TestStore::take(t.store().stats()).physical, 0u);
 }
 
+TEST(Content, GivenASingleFileVault_WhenADeadChunkIsStillListed_ThenItsNumberIsNotGivenAgain) {  // C34
+  ContentStore::Options o;
+  o.single_file = true;
+  TestStore t{o};
+  const auto listed = [&] {
+    return TestStore::take(t.writer().read([](Tx& tx) -> Result<std::int64_t> {
+      Statement q{tx, "SELECT count(*) FROM dead_extents"};
+      INDRA_TRY(q.step());
+      return q.int64_at(0);
+    }));
+  };
+  const BlobInfo gone = t.put(random_bytes(200'000, 1));
+  TestStore::take(t.drop(gone.id));
+  t.clock.advance(10 * kSecond);
+  for (int turn = 0; turn < 100 && listed() == 0; ++turn) (void)TestStore::take(t.store().work());
+  ASSERT_GT(listed(), 0);
+  t.crash();  // the rows of the dead go at the start
+  t.crash();
+  ASSERT_GT(listed(), 0);
+  const Bytes bytes = random_bytes(200'000, 2);
+  const BlobInfo i = t.put(bytes);
+  TestStore::take(t.settle());
+  ASSERT_EQ(listed(), 0);
+  EXPECT_EQ(t.get(i.id), bytes);
+}
+
 TEST(Content, GivenReadersAFolderAndAWriter_WhenAllRun_ThenEveryBlockIsAlwaysWhole) {
   ContentStore::Options o;
   o.patch_limit = 40'000;

@@ -164,6 +164,8 @@ const std::map<std::string_view, Verb> kVerbs = {
     {"branch_create", verb_branch_create},
     {"snapshot_list", verb_snapshot_list},
     {"snapshot_create", verb_snapshot_create},
+    {"diff", verb_diff},
+    {"log", verb_log},
 };
 
 }  // namespace

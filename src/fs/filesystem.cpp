@@ -136,6 +136,11 @@ FileSystemImpl::~FileSystemImpl() {
   work_cv_.notify_all();
   if (clockwork_.joinable()) clockwork_.join();
   if (worker_.joinable()) worker_.join();
+  {
+    const MutexLock lock{work_mutex_};
+    if (own_) own_->give_back(doing_);
+    own_.reset();
+  }
   if (tree_) {
     for (const auto& s : sessions_.all())
       if (auto r = publish(*s); !r) log::error("closing the vault: {}", r.error().text());

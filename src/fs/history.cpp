@@ -39,21 +39,62 @@ Result<Seen> seen(FileSystemImpl& fs, Tx& tx, std::string_view bucket, const Mom
   return Seen{std::move(c), info.root, info.bucket};
 }
 
+bool below(std::string_view path, std::string_view top) {
+  return top == "/" || (path.starts_with(top) && (path.size() == top.size() || path[top.size()] == '/'));
+}
+
+/// Where a path leads, symlinks not followed. ENOENT.
+struct At {
+  NodeId parent;
+  std::string name;
+  NodeRow row;
+};
+Result<At> walk(FileSystemImpl& fs, Tx& tx, const Seen& s, std::string_view path) {
+  At at;
+  INDRA_LET(at.row, fs.tree().node(tx, s.chain, s.root));
+  for (std::size_t i = 0; i < path.size();) {
+    const std::size_t end = std::min(path.find('/', i), path.size());
+    const std::string_view name = path.substr(i, end - i);
+    i = end + 1;
+    if (name.empty()) continue;
+    at.parent = at.row.node;
+    at.name = name;
+    INDRA_LET(auto row, fs.tree().lookup_node(tx, s.chain, at.parent, name));
+    if (!row) return fail(ENOENT, std::string{path});
+    at.row = std::move(*row);
+  }
+  return at;
+}
+
+/// Its blob is another one, its bytes are the same.
+Result<bool> same_bytes(FileSystemImpl& fs, Tx& tx, const NodeRow& a, const NodeRow& b) {
+  if (a.size != b.size || !a.blob || !b.blob || !S_ISREG(a.mode) || !S_ISREG(b.mode)) return false;
+  INDRA_LET(const BlobInfo p, fs.store().info(tx, a.blob));
+  INDRA_LET(const BlobInfo q, fs.store().info(tx, b.blob));
+  return p.hash && q.hash && *p.hash == *q.hash;
+}
+
 }  // namespace
 
 Result<std::vector<DiffEntry>> diff_moments(FileSystem& f, std::string_view bucket, const Moment& a,
-                                            const Moment& b) {
+                                            const Moment& b, std::string_view path) {
+  while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
   auto& fs = static_cast<FileSystemImpl&>(f);
   return fs.writer().read([&](Tx& tx) -> Result<std::vector<DiffEntry>> {
     INDRA_LET(const Seen x, seen(fs, tx, bucket, a));
     INDRA_LET(const Seen y, seen(fs, tx, bucket, b));
     INDRA_LET(auto all, diff_views(tx, x.chain, y.chain, x.root));
+    std::erase_if(all, [&](const DiffEntry& e) {
+      return !(e.a && below(e.a->path, path)) && !(e.b && below(e.b->path, path));
+    });
+    if (all.empty()) {
+      const auto in_a = walk(fs, tx, x, path);
+      if (!in_a) INDRA_TRY(walk(fs, tx, y, path));
+    }
     for (DiffEntry& e : all) {
-      if (!e.content || !e.a || !e.b || e.a->row.size != e.b->row.size || !e.a->row.blob || !e.b->row.blob)
-        continue;
-      INDRA_LET(const BlobInfo p, fs.store().info(tx, e.a->row.blob));
-      INDRA_LET(const BlobInfo q, fs.store().info(tx, e.b->row.blob));
-      if (p.hash && q.hash && *p.hash == *q.hash) e.content = false;
+      if (!e.content || !e.a || !e.b) continue;
+      INDRA_LET(const bool same, same_bytes(fs, tx, e.a->row, e.b->row));
+      e.content = !same;
     }
     std::erase_if(all, [](const DiffEntry& e) {
       return e.a && e.b && !e.moved && !e.content && !e.mode && !e.owner && !e.xattrs;
@@ -85,22 +126,11 @@ Result<std::vector<Version>> versions_of(FileSystem& f, std::string_view bucket,
   auto& fs = static_cast<FileSystemImpl&>(f);
   return fs.writer().read([&](Tx& tx) -> Result<std::vector<Version>> {
     INDRA_LET(const Seen s, seen(fs, tx, bucket, m));
-    NodeId dir = s.root;
-    std::string_view rest = path;
-    while (rest.starts_with('/')) rest.remove_prefix(1);
-    while (rest.ends_with('/')) rest.remove_suffix(1);
-    for (;;) {
-      const std::size_t slash = rest.find('/');
-      const std::string_view name = rest.substr(0, slash);
-      INDRA_LET(const auto row, fs.tree().lookup_node(tx, s.chain, dir, name));
-      if (!row) return fail(ENOENT, std::string{path});
-      if (slash == rest.npos) {
-        if (!S_ISREG(row->mode)) return fail(S_ISDIR(row->mode) ? EISDIR : EINVAL, std::string{path});
-        return line_versions(tx, s.chain, dir, name);
-      }
-      dir = row->node;
-      rest.remove_prefix(slash + 1);
-    }
+    INDRA_LET(const At at, walk(fs, tx, s, path));
+    if (!S_ISREG(at.row.mode))
+      return fail(S_ISDIR(at.row.mode) ? EISDIR : EINVAL,
+                  std::string{path} + " is no file; only files have versions");
+    return line_versions(tx, s.chain, at.parent, at.name);
   });
 }
 

@@ -15,9 +15,11 @@ struct Moment {
   bool fork_point = false;
 };
 
-/// Published versions; a file whose new blob has the same bytes is no change of content.
+/// Published versions; a file whose new blob has the same bytes is no change of content. What lies, on either
+/// side, at `path` or below it; ENOENT when neither has it.
 [[nodiscard]] Result<std::vector<DiffEntry>> diff_moments(FileSystem&, std::string_view bucket,
-                                                          const Moment& a, const Moment& b);
+                                                          const Moment& a, const Moment& b,
+                                                          std::string_view path = "/");
 /// The bytes of one side of an entry. EFBIG above `most`.
 [[nodiscard]] Result<Bytes> content_of(FileSystem&, std::string_view bucket, const NodeRow&,
                                        std::uint64_t most);

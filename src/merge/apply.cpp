@@ -158,12 +158,23 @@ class Applier {
       as.rdev = s.content->rdev;
     }
     as.mtime = hooks_.now;
+    // Deleted and made anew in the source: another document from now on, as there.
+    const bool anew = s.content && S_ISREG(old.mode) && s.content->line != old.line;
+    if (anew) as.line = s.content->line;
     const std::string beside = ".indrafs-merge-" + std::to_string(old.node.raw());
     INDRA_LET(const NodeRow made, tree_.adopt(tx_, who_, chain_, as, s.at.parent, beside));
     INDRA_LET(const auto names, tree_.xattrs(tx_, chain_, old.node));
     for (const auto& name : names) {
       INDRA_LET(const auto value, tree_.xattr(tx_, chain_, old.node, name));
       if (value) INDRA_TRY(tree_.set_xattr(tx_, who_, chain_, made.node, name, ByteView{*value}, 0));
+    }
+    if (anew) {
+      INDRA_TRY(remove(s));
+      INDRA_TRY(tree_.lift(tx_, chain_, s.at.parent, beside));
+      INDRA_LET(NodeRow row,
+                tree_.lay(tx_, who_, chain_, made.node, {s.at.parent, beside}, s.at.parent, s.at.name));
+      successor_[old.node] = row.node;
+      return row;
     }
     INDRA_LET(Tree::Renamed r,
               tree_.rename(tx_, who_, chain_, s.at.parent, beside, s.at.parent, s.at.name, 0));

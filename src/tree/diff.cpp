@@ -272,14 +272,6 @@ class Side {
 
 namespace {
 
-Result<NameHash> name_hash(Tx& tx) {
-  auto q = Statement{tx, "SELECT value FROM properties WHERE name = 'vault_id'"};
-  INDRA_LET(const bool row, q.step());
-  const Bytes id = row ? from_hex(q.text_at(0)) : Bytes{};
-  if (id.size() != 32) return fail(Errc::bad_format, "vault_id");
-  return NameHash{id};
-}
-
 /// What differs of one node or line that both have.
 Result<bool> compare(Side& left, Side& right, DiffEntry& e) {
   const NodeRow &x = e.a->row, &y = e.b->row;
@@ -393,73 +385,6 @@ Result<std::vector<DiffEntry>> diff_views(Tx& tx, const Chain& a, const Chain& b
     return order != 0 ? order < 0 : !x.a && y.a;
   });
   return out;
-}
-
-Result<std::vector<Version>> line_versions(Tx& tx, const Chain& chain, NodeId parent, std::string_view name) {
-  INDRA_LET(const NameHash hash, name_hash(tx));
-  const std::string held{name};
-  const Edges::Key key{parent, hash.cookie(name), held};
-  Edges::Row here;
-  INDRA_TRY(rows::find<Edges>(tx, chain, key, here));
-  if (here.gone()) return fail(ENOENT);
-  NodeRow now;
-  INDRA_LET(const bool found, rows::find<Nodes>(tx, chain, {here.node}, now));
-  if (!found || now.mode == 0) return fail(ENOENT);
-  // The nodes that bore the line at this place before.
-  std::set<NodeId> nodes{here.node};
-  {
-    auto q =
-        Statement{tx, "SELECT DISTINCT node FROM edges_past WHERE parent = ?1 AND cookie = ?2 AND name = ?3"};
-    Edges::bind(q, key);
-    for (;;) {
-      INDRA_LET(const bool row, q.step());
-      if (!row) break;
-      if (!q.is_null(0)) nodes.insert(q.id_at<NodeId>(0));
-    }
-  }
-  std::vector<NodeRow> kept;
-  for (const NodeId id : nodes)
-    for (const char* sql :
-         {"SELECT " INDRA_NODE_COLUMNS("") " FROM nodes WHERE node = ?1 AND mode <> 0",
-          "SELECT " INDRA_NODE_COLUMNS("") " FROM nodes_past WHERE node = ?1 AND mode <> 0"}) {
-      auto q = Statement{tx, sql};
-      q.bind(1, id);
-      for (;;) {
-        INDRA_LET(const bool row, q.step());
-        if (!row) break;
-        NodeRow r;
-        r.node = id;
-        rows::read_node(q, 0, r);
-        if (!r.line) r.line = id;
-        const int depth = chain.depth_of(r.branch);
-        if (depth < 0 || r.line != now.line || r.nlink == 0) continue;
-        if (r.seq <= chain.links()[static_cast<std::size_t>(depth)].limit) kept.push_back(std::move(r));
-      }
-    }
-  std::sort(kept.begin(), kept.end(), [](const NodeRow& x, const NodeRow& y) { return x.seq < y.seq; });
-  std::vector<Version> all;
-  for (NodeRow& r : kept) {
-    if (!all.empty() && all.back().row.blob == r.blob && all.back().row.node == r.node)
-      continue;  // chmod, rename
-    Version v;
-    v.seq = r.seq;
-    v.time = r.mtime;
-    auto q = Statement{
-        tx,
-        "SELECT c.op, c.time, a.uid, a.pid, a.program, a.front_end FROM changes c LEFT JOIN actors a ON "
-        "a.id = c.actor WHERE c.seq = ?1"};
-    INDRA_LET(const bool told, q.bind(1, r.seq).step());
-    if (told) {
-      v.op = op_name(static_cast<int>(q.int64_at(0)));
-      v.time = q.int64_at(1) * 1'000'000;
-      v.who = {static_cast<std::uint32_t>(q.int64_at(2)), static_cast<std::int32_t>(q.int64_at(3)),
-               std::string{q.text_at(4)}, std::string{q.text_at(5)}};
-    }
-    v.row = std::move(r);
-    all.push_back(std::move(v));
-  }
-  std::reverse(all.begin(), all.end());
-  return all;
 }
 
 }  // namespace indra

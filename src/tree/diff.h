@@ -33,13 +33,15 @@ struct DiffEntry {
 [[nodiscard]] Result<std::vector<DiffEntry>> diff_views(Tx&, const Chain& a, const Chain& b, NodeId root);
 
 struct Version {
-  Seq seq;
-  NodeRow row;
+  Seq seq;      ///< the mutation that made it
+  Seq at;       ///< a kept moment that shows it; kSeqMax: it is what the view shows
+  NodeRow row;  ///< as it was made
   Who who;
   std::string op;   ///< what made it; empty when the change log no longer says
   TimeNs time = 0;  ///< when; the file's mtime where the log no longer says
 };
-/// The kept versions of the line at (parent, name), newest first: those with content of their own.
+/// The kept versions of the line at (parent, name), newest first: those with content of their own, also from
+/// when it was called otherwise (F5). ENOENT.
 [[nodiscard]] Result<std::vector<Version>> line_versions(Tx&, const Chain&, NodeId parent,
                                                          std::string_view name);
 

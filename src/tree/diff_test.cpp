@@ -266,5 +266,36 @@ TEST_F(Diff, GivenTwoNamesOfAFile_WhenOneGoes_ThenThatNameIsRemovedAndTheOtherUn
   EXPECT_EQ(d[0].a->path, "/g");
 }
 
+TEST_F(Diff, GivenAnOwnerAnAttributeAndATarget_WhenChanged_ThenEachIsSaid) {  // F1
+  const Chain c = t.head();
+  auto owned = t.make(c, kFirstNode, "owned").value();
+  const auto named = t.make(c, kFirstNode, "named").value();
+  const auto kept = t.make(c, kFirstNode, "kept").value();
+  ASSERT_TRUE(t.make(c, kFirstNode, "link", S_IFLNK | 0777));
+  const auto set = [&](NodeId n, std::string_view value) {
+    return t.run([&](Tx& tx) { return t.tree->set_xattr(tx, t.who, c, n, "user.a", as_view(value), 0); });
+  };
+  ASSERT_TRUE(set(kept.node, "same"));
+  const Chain before = t.at(BranchId{1}, t.snapshot("s").seq);
+  owned.uid = 4711;
+  ASSERT_TRUE(t.run([&](Tx& tx) { return t.tree->set_attributes(tx, t.who, c, owned); }));
+  ASSERT_TRUE(set(named.node, "new"));
+  ASSERT_TRUE(set(kept.node, "other"));
+  ASSERT_TRUE(set(kept.node, "same"));
+  ASSERT_TRUE(t.unlink(c, kFirstNode, "link"));
+  ASSERT_TRUE(t.run([&](Tx& tx) {
+    NodeRow init;
+    init.mode = S_IFLNK | 0777;
+    init.target = "elsewhere";
+    return t.tree->create(tx, t.who, c, kFirstNode, "link", init);
+  }));
+  const auto d = t.run([&](Tx& tx) { return diff_views(tx, before, c, kFirstNode); }).value();
+  ASSERT_EQ(d.size(), 4u);  // a link made anew is another node: gone and come
+  EXPECT_TRUE(!d[0].a && d[0].b && d[0].b->path == "/link");
+  EXPECT_TRUE(d[1].a && !d[1].b && d[1].a->path == "/link");
+  EXPECT_TRUE(d[2].xattrs && !d[2].owner && !d[2].content && d[2].b->path == "/named");
+  EXPECT_TRUE(d[3].owner && !d[3].xattrs && !d[3].mode && d[3].b->path == "/owned");
+}
+
 }  // namespace
 }  // namespace indra

@@ -139,8 +139,10 @@ class Store final : public ContentStore {
   Result<void> add_ref(Tx&, BlobId) override;
   Result<void> drop_ref(Tx&, BlobId) override;
   Result<BlobHash> hash(BlobId, bool wait) override;
-  Result<bool> work() override;
-  Result<bool> at_rest() override;
+  using ContentStore::at_rest;
+  using ContentStore::work;
+  Result<bool> work(Work) override;
+  Result<bool> at_rest(Work) override;
   Result<Stats> stats() override;
 
   // States and leases (registry.cpp).

@@ -34,6 +34,8 @@ Result<Json> verb_snapshot_delete(Call&);
 Result<Json> verb_moment(Call&);
 Result<Json> verb_merge(Call&);  // merge, branch refresh  merging.cpp
 Result<Json> verb_branch_refresh(Call&);
+Result<Json> verb_diff(Call&);  // diff, log  history.cpp
+Result<Json> verb_log(Call&);
 
 /// The published view that the request names ("bucket", "branch", "snapshot").
 [[nodiscard]] Result<std::shared_ptr<View>> view_of(Call&, bool writing);
