@@ -57,6 +57,7 @@ Json stats_json(const FileSystem::Status& s) {
             {"wal", s.wal_bytes}}},
           {"blobs", s.content.blobs},
           {"open_files", s.open_files},
+          {"damage", s.content.damage},
           {"blocking_reader", s.blocking_reader}};
 }
 

@@ -60,7 +60,8 @@ Who Callers::who(const Caller& c, std::string_view front_end, TimeNs now) {
 }
 
 Result<std::unique_ptr<FileSystem>> FileSystem::open(const std::string& dir, Options options) {
-  INDRA_LET(VaultDir vault, VaultDir::open(dir, options.create));
+  INDRA_LET(VaultDir vault,
+            VaultDir::open(dir, options.create, options.disk != nullptr ? *options.disk : real_disk()));
   auto fs = std::make_unique<FileSystemImpl>(std::move(vault), std::move(options));
   INDRA_TRY(fs->start());
   return fs;
@@ -81,10 +82,12 @@ Result<void> FileSystemImpl::start() {
   INDRA_LET(const VaultDir::Identity id, dir_.identity(true));
   player_ = id.player;
 
-  static const std::array migrations{kTreeSchema, kBlobSchema, kSessionSchema, kTreeSchema2};
+  static const std::array migrations{kTreeSchema, kBlobSchema, kSessionSchema, kTreeSchema2, kBlobSchema2};
   WriterOptions w;
   w.create = fresh;
   w.migrations = migrations;
+  w.disk = disk_;
+  w.vfs_below = options_.vfs_below;
   w.background = options_.background;
   w.faults = options_.faults;
   w.sync_content = [this]() -> Result<void> { return store_ ? store_->sync_content() : Result<void>{}; };

@@ -38,6 +38,7 @@ class FileSystem : public Views {
     TimeNs keep_changes = 90 * 24 * 3600 * kSecond;  ///< how long the change feed can be resumed
     const Clock* clock = nullptr;                    ///< null: the machine's
     Disk* disk = nullptr;                            ///< null: the machine's
+    const char* vfs_below = nullptr;                 ///< the same disk, as SQLite sees it (DbOptions)
     ContentStore::Options content;
     Tree::Options tree;
     FaultPoints faults;

@@ -51,8 +51,16 @@ bool content(const NodeRow& x, const NodeRow& y) {
          x.target != y.target;
 }
 
-std::set<Line> expected(const Walked& x, const Walked& y) {
-  std::set<Line> out;
+/// `silent`: a file that went and one that came, of one line at one place, with nothing else to tell them
+/// apart. Where they are taken for one, there is nothing to say of it.
+struct Expected {
+  std::set<Line> all;
+  std::vector<std::pair<Line, Line>> silent;
+};
+
+Expected expected(const Walked& x, const Walked& y) {
+  Expected result;
+  std::set<Line>& out = result.all;
   using Gone = std::pair<NodeId, Walked::At>;
   std::vector<Gone> gone, fresh;
   const auto both = [&](NodeId n, const Walked::At& p, NodeId m, const Walked::At& q) {
@@ -99,9 +107,31 @@ std::set<Line> expected(const Walked& x, const Walked& y) {
   });
   // Lines that go on elsewhere are taken apart on both sides of the comparison: which of several is paired is
   // nobody's promise.
-  for (const auto& [n, at] : gone) out.insert({at.path, "", n.raw(), 0, false, false, false});
-  for (const auto& [n, at] : fresh) out.insert({"", at.path, 0, n.raw(), false, false, false});
-  return out;
+  const auto went = [](const Gone& g) -> Line {
+    return {g.second.path, "", g.first.raw(), 0, false, false, false};
+  };
+  const auto came = [](const Gone& f) -> Line {
+    return {"", f.second.path, 0, f.first.raw(), false, false, false};
+  };
+  for (const auto& g : gone) out.insert(went(g));
+  for (const auto& f : fresh) out.insert(came(f));
+  for (const auto& g : gone)
+    for (const auto& f : fresh) {
+      const NodeRow &r = x.rows.at(g.first), &s = y.rows.at(f.first);
+      if (r.line == s.line && S_ISREG(r.mode) && S_ISREG(s.mode) && g.second.parent == f.second.parent &&
+          g.second.name == f.second.name && !content(r, s) && r.mode == s.mode)
+        result.silent.emplace_back(went(g), came(f));
+    }
+  return result;
+}
+
+/// Everything that is told is expected; what is not told are silent pairs.
+bool right(const std::set<Line>& told, Expected want) {
+  for (const Line& l : told)
+    if (want.all.erase(l) == 0) return false;
+  for (const auto& [went, came] : want.silent)
+    if (want.all.contains(went) && want.all.contains(came)) want.all.erase(went), want.all.erase(came);
+  return want.all.empty();
 }
 
 std::set<Line> told(TestTree& t, const Chain& a, const Chain& b) {
@@ -140,7 +170,7 @@ void run(TestTree& t, const std::vector<Step>& steps) {
     for (const Chain& v : views) walked.push_back(walk(t, v));
     for (std::size_t i = 0; i < views.size(); ++i)
       for (std::size_t j = 0; j < views.size(); ++j)
-        RC_ASSERT(told(t, views[i], views[j]) == expected(walked[i], walked[j]));
+        RC_ASSERT(right(told(t, views[i], views[j]), expected(walked[i], walked[j])));
   };
   for (const auto& [op, br, x, y, z, w] : steps) {
     const BranchId b = branches[br % branches.size()];
