@@ -93,18 +93,6 @@ Expected expected(const Walked& x, const Walked& y) {
     }
     for (const auto& j : q) fresh.emplace_back(n, j);
   }
-  // A line that goes on where it was, in another node that is the same in everything, is no difference.
-  std::erase_if(gone, [&](const Gone& g) {
-    const NodeRow& r = x.rows.at(g.first);
-    const auto f = std::find_if(fresh.begin(), fresh.end(), [&](const Gone& o) {
-      const NodeRow& s = y.rows.at(o.first);
-      return S_ISREG(r.mode) && S_ISREG(s.mode) && r.line == s.line && o.second.parent == g.second.parent &&
-             o.second.name == g.second.name && !content(r, s) && r.mode == s.mode;
-    });
-    if (f == fresh.end()) return false;
-    fresh.erase(f);
-    return true;
-  });
   // Lines that go on elsewhere are taken apart on both sides of the comparison: which of several is paired is
   // nobody's promise.
   const auto went = [](const Gone& g) -> Line {
