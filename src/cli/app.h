@@ -116,6 +116,8 @@ void add_log(CLI::App&, Context&);
 void add_try(CLI::App&, Context&);
 void add_branch(CLI::App&, Context&);
 void add_snapshot(CLI::App&, Context&);
+void add_merge(CLI::App&, Context&);
+void add_refresh(CLI::App& branch, Context&);
 void add_watch(CLI::App&, Context&);
 void add_notify(CLI::App&, Context&);  // and listen
 void add_queue(CLI::App&, Context&);

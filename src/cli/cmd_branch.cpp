@@ -112,6 +112,7 @@ void add_branch(CLI::App& app, Context& ctx) {
       });
   protect->add_option("NAME", p->name, "which")->required();
   protect->add_flag("--off", p->off, "writable again");
+  add_refresh(*group, ctx);
 }
 
 void add_snapshot(CLI::App& app, Context& ctx) {

@@ -169,6 +169,8 @@ const std::map<std::string_view, Verb> kVerbs = {
     {"branch_delete", verb_branch_delete},
     {"branch_rename", verb_branch_rename},
     {"branch_protect", verb_branch_protect},
+    {"branch_refresh", verb_branch_refresh},
+    {"merge", verb_merge},
     {"moment", verb_moment},
     {"fsck", verb_fsck},
     {"snapshot_delete", verb_snapshot_delete},

@@ -16,13 +16,17 @@ struct Ready {
 };
 }  // namespace
 
-template <class T>
-INDRA_NO_ANALYSIS Result<T> FileSystemImpl::with_published(const std::shared_ptr<const BranchView>& state,
-                                                           const std::function<Result<T>(Tx&)>& fn) {
-  FileSystemImpl& fs = *this;
+INDRA_NO_ANALYSIS Result<void> FileSystemImpl::mutate_published(
+    const std::vector<std::shared_ptr<const BranchView>>& states,
+    const std::function<Result<void>(Tx&)>& fn) {
+  const auto head = [&](BranchId id) -> const Chain* {
+    for (const auto& s : states)
+      if (s->info.id == id) return &s->head;
+    return nullptr;
+  };
   std::vector<std::shared_ptr<Session>> dirty;
-  for (auto& s : fs.sessions().all())
-    if (s->key.branch == state->info.id && s->ahead && !s->unlinked) dirty.push_back(s);
+  for (auto& s : sessions_.all())
+    if (head(s->key.branch) != nullptr && s->ahead && !s->unlinked) dirty.push_back(s);
   std::sort(dirty.begin(), dirty.end(), [](const auto& a, const auto& b) { return a->key < b->key; });
   std::vector<std::unique_lock<SharedMutex>> locks;
   std::vector<Ready> ready;
@@ -32,23 +36,23 @@ INDRA_NO_ANALYSIS Result<T> FileSystemImpl::with_published(const std::shared_ptr
     INDRA_LET(auto staged, s->content->stage(Content::For::publish));
     ready.push_back({s, std::move(staged)});
   }
-  auto result = fs.writer().mutate_content([&](Tx& tx) INDRA_NO_ANALYSIS -> Result<T> {
+  INDRA_TRY(writer_->mutate_content([&](Tx& tx) INDRA_NO_ANALYSIS -> Result<void> {
     for (Ready& r : ready) {
       Session& s = *r.session;
+      const Chain& chain = *head(s.key.branch);
       const bool in_private = s.private_blob.has_value();
-      INDRA_LET(const bool rewritable, fs.tree().rewritable(tx, state->head, s.key.node));
+      INDRA_LET(const bool rewritable, tree_->rewritable(tx, chain, s.key.node));
       INDRA_LET(const BlobInfo info, r.staged->apply(tx, in_private || rewritable));
       INDRA_LET(const NodeRow row,
-                fs.tree().set_content(tx, s.who, state->head, s.key.node, info, s.mtime, s.ctime, true));
+                tree_->set_content(tx, s.who, chain, s.key.node, info, s.mtime, s.ctime, true));
       if (in_private) {
         Statement q{tx, "DELETE FROM sessions WHERE branch = ?1 AND node = ?2"};
         INDRA_TRY(q.bind(1, s.key.branch).bind(2, s.key.node).run());
-        INDRA_TRY(fs.store().drop_ref(tx, *s.private_blob));
+        INDRA_TRY(store_->drop_ref(tx, *s.private_blob));
       }
     }
     return fn(tx);
-  });
-  if (!result) return result;
+  }));
   for (Ready& r : ready) {
     Session& s = *r.session;
     r.staged->accept();
@@ -56,10 +60,21 @@ INDRA_NO_ANALYSIS Result<T> FileSystemImpl::with_published(const std::shared_ptr
     s.dirty_since = 0;
     s.unpublished_since = 0;
     s.synced_unpublished = false;
-    s.published_at = fs.clock().steady();
+    s.published_at = clock_->steady();
     s.ahead = false;
   }
-  return result;
+  return {};
+}
+
+template <class T>
+Result<T> FileSystemImpl::with_published(const std::shared_ptr<const BranchView>& state,
+                                         const std::function<Result<T>(Tx&)>& fn) {
+  std::optional<T> out;
+  INDRA_TRY(mutate_published({state}, [&](Tx& tx) -> Result<void> {
+    INDRA_LET(out, fn(tx));
+    return {};
+  }));
+  return std::move(*out);
 }
 
 Result<BranchInfo> FileSystemImpl::fork(const Who& who, std::string_view bucket, std::string_view name,

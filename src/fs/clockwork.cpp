@@ -81,7 +81,7 @@ Result<void> FileSystemImpl::reap_some() {
       for (std::size_t i = 0; i < some.size(); ++i)
         if (!referenced(some[i].branch, some[i].node)) {
           INDRA_TRY(forget_persisted(tx, some[i]));
-          if (auto r = tree_->reap(tx, states[i]->head, some[i].node);
+          if (auto r = tree_->reap(tx, states[i]->head.merging(), some[i].node);
               !r && r.error().code != std::errc::no_such_file_or_directory)
             return r;
           const MutexLock lock{orphans_mutex_};

@@ -20,6 +20,7 @@
 #include "base/time.h"
 #include "blob/content_store.h"
 #include "fs/view.h"
+#include "merge/plan.h"
 #include "tree/tree.h"
 
 namespace indra {
@@ -89,6 +90,25 @@ class FileSystem : public Views {
                                                         std::string_view message) = 0;
   [[nodiscard]] virtual Result<std::vector<BranchInfo>> branches(std::string_view bucket) = 0;
   [[nodiscard]] virtual Result<std::vector<PinInfo>> snapshots(std::string_view bucket) = 0;
+
+  struct MergeRequest {
+    std::string source, target = "main";
+    std::vector<std::string> ours, theirs;  ///< patterns of paths: whose version a conflict takes
+    std::vector<std::string> only;          ///< these paths alone, without becoming part of the history
+    bool markers = false;                   ///< overlapping text stays in one file, between markers
+    bool dry_run = false;
+  };
+  struct MergeReport {
+    MergePlan plan;
+    bool applied = false;  ///< false: a dry run, or nothing to do
+    Seq moment;            ///< of the source, which the target contains from now on
+  };
+  /// What `source` changed since the two last had the same past, taken over by `target`: all or nothing, in
+  /// one transaction, seen at once on mounts. Publishes what mounts of both have written first. Errors:
+  /// ENOENT (no such branch), EINVAL (with itself), EXDEV (nothing in common), ENOSPC, EBUSY (both are
+  /// written to so fast that no plan stays true). Source: docs/branches.md (G1..).
+  [[nodiscard]] virtual Result<MergeReport> merge(const Who&, std::string_view bucket,
+                                                  const MergeRequest&) = 0;
 
   /// A file that takes the place of (parent, name) when it is committed, whole or not at all: put, import,
   /// SFTP, merge.

@@ -262,8 +262,9 @@ Result<void> FileSystemImpl::recover_sessions() {
       const auto node = tree_->node(tx, state->head, r.key.node);
       if (node) {
         INDRA_LET(const BlobInfo info, store_->info(tx, r.blob));
-        INDRA_LET(const NodeRow after, tree_->set_content(tx, Who{0, 0, "recovery", "daemon"}, state->head,
-                                                          r.key.node, info, r.mtime, r.ctime, true));
+        INDRA_LET(const NodeRow after,
+                  tree_->set_content(tx, Who{0, 0, "recovery", "daemon"}, state->head.merging(), r.key.node,
+                                     info, r.mtime, r.ctime, true));
       } else if (node.error().code != std::errc::no_such_file_or_directory) {
         return fail(node.error());
       }

@@ -47,7 +47,8 @@ Result<BranchState*> TreeImpl::writable(const Chain& chain) {
   if (closed_ || !chain.head()) return fail(EROFS);
   INDRA_LET(BranchState * own, state(chain.branch()));
   if (own->info.hidden) return fail(ENOENT, "the branch was deleted");
-  if (own->info.protect) return fail(EROFS, "branch " + own->info.name + " is protected");
+  if (own->info.protect && !chain.is_merging())
+    return fail(EROFS, "branch " + own->info.name + " is protected");
   return own;
 }
 

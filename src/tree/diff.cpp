@@ -8,6 +8,7 @@
 #include <tuple>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 #include "tree/internal/change_rows.h"
 #include "tree/internal/names.h"
@@ -301,7 +302,7 @@ Result<void> one_node(Side& left, Side& right, NodeId id, std::vector<DiffEntry>
     if (row == nullptr) return all;
     for (const Place& p : s.names(id)) {
       INDRA_LET(auto path, s.path(p));
-      if (path) all.push_back({p, {std::move(*path), *row}});
+      if (path) all.push_back({p, {std::move(*path), *row, p.parent}});
     }
     return all;
   };
@@ -351,21 +352,27 @@ Result<std::vector<DiffEntry>> diff_views(Tx& tx, const Chain& a, const Chain& b
   std::vector<Lone> gone, fresh;
   for (const NodeId id : ids) INDRA_TRY(one_node(left, right, id, out, gone, fresh));
   // A line goes on in another node: a file that was saved by renaming a new one over it.
-  for (Lone& g : gone) {
-    const auto f = std::find_if(fresh.begin(), fresh.end(), [&](const Lone& o) {
-      return S_ISREG(g.side.row.mode) && S_ISREG(o.side.row.mode) && o.side.row.line == g.side.row.line;
-    });
-    DiffEntry e;
-    e.a = std::move(g.side);
-    if (f == fresh.end()) {
-      out.push_back(std::move(e));
-      continue;
+  // Where it is is looked at first: several names may bear one line.
+  for (const bool in_place : {true, false}) {
+    for (Lone& g : gone) {
+      if (!g.side.row.node) continue;  // paired
+      const auto f = std::find_if(fresh.begin(), fresh.end(), [&](const Lone& o) {
+        return S_ISREG(g.side.row.mode) && S_ISREG(o.side.row.mode) && o.side.row.line == g.side.row.line &&
+               (!in_place || o.place == g.place);
+      });
+      if (in_place && f == fresh.end()) continue;
+      DiffEntry e;
+      e.a = std::exchange(g.side, {});
+      if (f == fresh.end()) {
+        out.push_back(std::move(e));
+        continue;
+      }
+      e.b = std::move(f->side);
+      e.moved = f->place != g.place;
+      fresh.erase(f);
+      INDRA_LET(const bool differs, compare(left, right, e));
+      if (differs) out.push_back(std::move(e));
     }
-    e.b = std::move(f->side);
-    e.moved = f->place != g.place;
-    fresh.erase(f);
-    INDRA_LET(const bool differs, compare(left, right, e));
-    if (differs) out.push_back(std::move(e));
   }
   for (Lone& f : fresh) {
     DiffEntry e;

@@ -21,6 +21,7 @@ struct DiffEntry {
   struct Side {
     std::string path;
     NodeRow row;
+    NodeId parent;  ///< the directory of this very name; 0 for the root
   };
   std::optional<Side> a, b;  ///< absent: it is not there (`b` absent: removed)
   bool moved = false;        ///< its own name or directory changed, not that of a directory above

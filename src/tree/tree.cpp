@@ -153,7 +153,7 @@ Result<void> TreeImpl::remove_orphans(Tx& tx) {
   for (const auto& [id, branch_id] : orphans) {
     if (branches_.at(branch_id).info.hidden) continue;  // goes with its branch
     INDRA_LET(const Chain view, chain_of(branch_id, kSeqMax));
-    INDRA_TRY(reap(tx, view, id));
+    INDRA_TRY(reap(tx, view.merging(), id));  // of protected branches too
   }
   return {};
 }

@@ -12,6 +12,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -46,6 +47,13 @@ class Chain {
   [[nodiscard]] int depth_of(BranchId branch) const {
     return branch == state_->links.front().branch ? 0 : depth_above(branch);
   }
+  /// The same, allowed to change a protected branch: for merges.
+  [[nodiscard]] Chain merging() const {
+    Chain c{*this};
+    c.merging_ = true;
+    return c;
+  }
+  [[nodiscard]] bool is_merging() const { return merging_; }
 
   /// `links` must not be empty. Copies share what they hold.
   explicit Chain(std::vector<Link> links);
@@ -57,6 +65,7 @@ class Chain {
   };
   [[nodiscard]] int depth_above(BranchId branch) const;
   std::shared_ptr<const State> state_;
+  bool merging_ = false;
 };
 
 struct NodeRow {
@@ -266,6 +275,39 @@ class Tree {
                                                std::optional<ByteView> value, int flags) = 0;
   [[nodiscard]] virtual Result<void> set_flags(Tx&, const Who&, const Chain&, NodeId,
                                                std::uint32_t flags) = 0;
+  // For merges: names and nodes by themselves, without what programs' calls mean for lines (T7).
+  struct At {
+    NodeId parent;
+    std::string name;
+  };
+  /// Takes a name away that lay() gives again in the same transaction. No event. ENOENT.
+  [[nodiscard]] virtual Result<NodeRow> lift(Tx&, const Chain&, NodeId parent, std::string_view name) = 0;
+  /// Gives a lifted node its new name, with the event of the rename. EEXIST; EINVAL when a directory would go
+  /// into itself.
+  [[nodiscard]] virtual Result<NodeRow> lay(Tx&, const Who&, const Chain&, NodeId, const At& from,
+                                            NodeId parent, std::string_view name) = 0;
+  /// A node as it is elsewhere, under (parent, name): attributes, line, blob and times as in `as`, and its
+  /// NodeId unless this branch has that in use. EEXIST.
+  [[nodiscard]] virtual Result<NodeRow> adopt(Tx&, const Who&, const Chain&, const NodeRow& as, NodeId parent,
+                                              std::string_view name) = 0;
+
+  // What a branch has taken in (docs/branches.md, G1..G3).
+  using Ancestry = std::map<BranchId, Seq>;  ///< of each branch the latest moment that is contained
+  [[nodiscard]] virtual Result<Ancestry> ancestry(Tx&, BranchId, Seq at) = 0;
+  struct MergeBase {
+    BranchId branch;
+    Seq seq;
+  };
+  /// The latest moments that both contain, none of which contains another: one, or several after criss-cross
+  /// merges. EXDEV when there is none.
+  [[nodiscard]] virtual Result<std::vector<MergeBase>> merge_bases(Tx&, const MergeBase& a,
+                                                                   const MergeBase& b) = 0;
+  /// Before a merge is applied: pins both, and returns the source's moment.
+  [[nodiscard]] virtual Result<Seq> begin_merge(Tx&, BranchId target, BranchId source) = 0;
+  /// After it: `target` contains `source` as of `moment`, and all that it contained. Gives up the pins of the
+  /// last such merge.
+  [[nodiscard]] virtual Result<void> end_merge(Tx&, const Who&, BranchId target, BranchId source,
+                                               Seq moment) = 0;
   /// Ends an orphan that nobody refers to any more. Does nothing when it has a name.
   [[nodiscard]] virtual Result<void> reap(Tx&, const Chain&, NodeId) = 0;
 

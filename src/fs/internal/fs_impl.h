@@ -97,6 +97,7 @@ class FileSystemImpl final : public FileSystem {
   Result<std::vector<BranchInfo>> branches(std::string_view bucket) override;
   Result<std::vector<PinInfo>> snapshots(std::string_view bucket) override;
   Result<std::unique_ptr<Incoming>> incoming(View&, NodeId, std::string_view) override;
+  Result<MergeReport> merge(const Who&, std::string_view bucket, const MergeRequest&) override;
   Result<void> sync(bool publish) override;
   void look_for_jobs() override;
   TimeNs changes_kept() const override { return keep_changes_; }
@@ -160,6 +161,7 @@ class FileSystemImpl final : public FileSystem {
 
  private:
   friend class IncomingFile;
+  friend class Merging;
   [[nodiscard]] Result<void> recover_sessions();
   [[nodiscard]] Result<void> reap_some();
   /// One slice of a kind of work. True: there is more.
@@ -173,7 +175,9 @@ class FileSystemImpl final : public FileSystem {
   /// Takes jobs and does some slices of each. True: nothing is left.
   [[nodiscard]] bool work_pass();
   [[nodiscard]] bool room_for_jobs();
-  /// Runs fn in a transaction that first publishes what the branch's mounts have written (S9).
+  /// Runs fn in a transaction that first publishes what the mounts of these branches have written (S9).
+  [[nodiscard]] Result<void> mutate_published(const std::vector<std::shared_ptr<const BranchView>>& states,
+                                              const std::function<Result<void>(Tx&)>& fn);
   template <class T>
   [[nodiscard]] Result<T> with_published(const std::shared_ptr<const BranchView>& state,
                                          const std::function<Result<T>(Tx&)>& fn);

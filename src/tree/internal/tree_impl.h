@@ -1,5 +1,5 @@
 // The tree behind tree.h. One class, its members by noun in branch.cpp, resolve.cpp, write.cpp, mutate.cpp,
-// content.cpp, rename.cpp, xattrs.cpp, pins.cpp, changes.cpp, branch_life.cpp.
+// content.cpp, rename.cpp, xattrs.cpp, pins.cpp, changes.cpp, branch_life.cpp, ancestry.cpp, transplant.cpp.
 //
 // What is kept in memory is only ever a hint that errs to the safe side, because a mutation may be rolled
 // back after it was noted here (T11): a pin noted too much keeps a row too many, a line or publish noted too
@@ -109,6 +109,15 @@ class TreeImpl final : public Tree {
                          std::optional<ByteView> value, int flags) override;
   Result<void> set_flags(Tx&, const Who&, const Chain&, NodeId, std::uint32_t flags) override;
   Result<void> reap(Tx&, const Chain&, NodeId) override;
+  Result<NodeRow> lift(Tx&, const Chain&, NodeId parent, std::string_view name) override;
+  Result<NodeRow> lay(Tx&, const Who&, const Chain&, NodeId, const At& from, NodeId parent,
+                      std::string_view name) override;
+  Result<NodeRow> adopt(Tx&, const Who&, const Chain&, const NodeRow& as, NodeId parent,
+                        std::string_view name) override;
+  Result<Ancestry> ancestry(Tx&, BranchId, Seq at) override;
+  Result<std::vector<MergeBase>> merge_bases(Tx&, const MergeBase& a, const MergeBase& b) override;
+  Result<Seq> begin_merge(Tx&, BranchId target, BranchId source) override;
+  Result<void> end_merge(Tx&, const Who&, BranchId target, BranchId source, Seq moment) override;
   Result<Stats> stats(Tx&, const Chain&) override;
   Result<std::vector<ChangeRow>> changes(Tx&, Seq after, int limit) override;
   Result<int> forget_changes(Tx&, std::int64_t keep, TimeNs before, int limit) override;
@@ -177,6 +186,9 @@ class TreeImpl final : public Tree {
   Result<void> touch(Tx&, BranchState& own, NodeRow& dir, int subdirectories, TimeNs now, Seq);
   /// Takes nodes below `limit` apart after a name was checked: the two removals have the rest in common.
   Result<NodeRow> remove(Tx&, const Who&, const Chain&, NodeId parent, std::string_view name, bool dir);
+
+  // ancestry.cpp
+  Result<void> relax_pin(Tx&, BranchId, Seq);  ///< a merge's pin that no merge needs becomes an automatic one
 
   // rename.cpp
   Result<bool> within(Tx&, const Chain&, NodeId dir, NodeId ancestor);  ///< dir is `ancestor` or below it
