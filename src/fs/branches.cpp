@@ -35,7 +35,7 @@ INDRA_NO_ANALYSIS Result<T> FileSystemImpl::with_published(const std::shared_ptr
   auto result = fs.writer().mutate_content([&](Tx& tx) INDRA_NO_ANALYSIS -> Result<T> {
     for (Ready& r : ready) {
       Session& s = *r.session;
-      const bool in_private = static_cast<bool>(s.private_blob);
+      const bool in_private = s.private_blob.has_value();
       INDRA_LET(const bool rewritable, fs.tree().rewritable(tx, state->head, s.key.node));
       INDRA_LET(const BlobInfo info, r.staged->apply(tx, in_private || rewritable));
       INDRA_LET(const NodeRow row,
@@ -43,7 +43,7 @@ INDRA_NO_ANALYSIS Result<T> FileSystemImpl::with_published(const std::shared_ptr
       if (in_private) {
         Statement q{tx, "DELETE FROM sessions WHERE branch = ?1 AND node = ?2"};
         INDRA_TRY(q.bind(1, s.key.branch).bind(2, s.key.node).run());
-        INDRA_TRY(fs.store().drop_ref(tx, s.private_blob));
+        INDRA_TRY(fs.store().drop_ref(tx, *s.private_blob));
       }
     }
     return fn(tx);

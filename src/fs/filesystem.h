@@ -108,7 +108,8 @@ class FileSystem : public Views {
   [[nodiscard]] virtual Result<void> sync(bool publish) = 0;
   /// Somebody may have put a job into the vault's own queue (`jobs`).
   virtual void look_for_jobs() = 0;
-  /// Background work by hand: publish, persist, pin, fold, collect, one slice each. True: more to do.
+  /// Background work by hand: publish, persist, pin, fold, collect, one slice each; with `background` off
+  /// also commit, barrier and checkpoint, as their time comes. True: more to do.
   [[nodiscard]] virtual Result<bool> tick() = 0;
   /// Does all background work until the vault is at rest (no patches, no dirty pages, no dead content).
   [[nodiscard]] virtual Result<void> settle() = 0;
