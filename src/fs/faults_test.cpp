@@ -230,6 +230,11 @@ class History {
   bool failed_ = false;
 };
 
+std::string name_of(const NthFault::Plan& p) {
+  return std::string{p.code == EIO ? "Eio" : "Enospc"} + (p.for_good ? "ForGood" : "Once") +
+         (p.partial ? "HalfWritten" : "");
+}
+
 class Faults : public testing::TestWithParam<NthFault::Plan> {};
 
 TEST_P(Faults, EachOperationFailsInTurn) {
@@ -259,10 +264,8 @@ INSTANTIATE_TEST_SUITE_P(
                     NthFault::Plan{.nth = 0, .code = ENOSPC, .for_good = false, .partial = false},
                     NthFault::Plan{.nth = 0, .code = ENOSPC, .for_good = true, .partial = false},
                     NthFault::Plan{.nth = 0, .code = ENOSPC, .for_good = false, .partial = true}),
-    [](const auto& i) {
-      return std::string{i.param.code == EIO ? "Eio" : "Enospc"} + (i.param.for_good ? "ForGood" : "Once") +
-             (i.param.partial ? "HalfWritten" : "");
-    });
+    [](const auto& i) { return name_of(i.param); });
 
 }  // namespace
+void PrintTo(const NthFault::Plan& p, std::ostream* os) { *os << name_of(p); }
 }  // namespace indra

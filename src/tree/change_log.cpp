@@ -168,6 +168,19 @@ Result<std::optional<ChangeLog::Name>> ChangeLog::last_name(Tx& tx, const Branch
   return Name{q.id_at<NodeId>(1), std::string{q.text_at(2)}};
 }
 
+/// For a node that another took the name of shortly before, and that is written to all the same (T12).
+Result<std::optional<ChangeLog::Name>> ChangeLog::lost_name(Tx& tx, const Branch& b, NodeId node, Seq at) {
+  std::byte id[8];
+  store_le(id, node.raw());
+  auto q = Statement{tx,
+                     "SELECT parent, name FROM changes WHERE seq <= ?1 AND seq > ?1 - ?4 AND branch = ?2 AND "
+                     "op IN (7, 8) AND substr(extra, 9, 8) = ?3 ORDER BY seq DESC LIMIT 1"};
+  q.bind(1, at).bind(2, b.id).bind_blob(3, {id, sizeof id}).bind(4, std::int64_t{kNear});
+  INDRA_LET(const bool row, q.step());
+  if (!row) return std::nullopt;
+  return Name{q.id_at<NodeId>(0), std::string{q.text_at(1)}};
+}
+
 Result<std::optional<ChangeLog::Name>> ChangeLog::name_of(Tx& tx, Branch& b, NodeId node, NodeId hint,
                                                           Seq at) {
   if (const auto it = names_.find({b.id, node}); it != names_.end()) return it->second;
@@ -188,6 +201,9 @@ Result<std::optional<ChangeLog::Name>> ChangeLog::name_of(Tx& tx, Branch& b, Nod
   }
   if (!name) {
     INDRA_LET(name, last_name(tx, b, node, near, kSeqMax));
+  }
+  if (!name && !lives) {
+    INDRA_LET(name, lost_name(tx, b, node, at));
   }
   if (lives && !name) {
     // One of several names that lies elsewhere. Rare: a look through all of them.
