@@ -85,6 +85,11 @@ reopen ! power 29 333843)",
 sync
 write h0 0 100 1
 tick 4500 1 ! power 0 2)",
+      // Published by the clock while it was held open and written: likewise.
+      R"(open h0 main:/f2
+sync
+write h0 147456 2129 1
+tick 3700000 1 ! power 0 962393)",
   };
   for (const char* history : kFound)
     for (const std::string& v : run(parse(history)).violations) ADD_FAILURE() << v;

@@ -58,7 +58,8 @@ class Generator {
     static const std::array<std::vector<const char*>, 4> kMoods{{
         {"write", "write", "write", "open", "fsync", "close", "tick", "truncate", "punch", "copy"},
         {"open", "close", "rename", "link", "unlink", "mkdir", "rmdir", "exchange", "symlink", "put", "sync"},
-        {"snapshot", "fork", "unsnapshot", "unfork", "write", "close", "put", "tick", "settle"},
+        {"snapshot", "fork", "forksnap", "unsnapshot", "unfork", "namefork", "abort", "write", "close", "put",
+         "tick", "settle"},
         {"write", "fsync", "fsync", "edit", "edit", "tick", "rest"},
     }};
     static const std::vector<const char*> kAll{
@@ -157,11 +158,16 @@ class Generator {
     if (verb == "setxattr")
       return op({verb, b + ":" + path(), "user.x" + number(n(2)), "v" + number(n(1000))});
     if (verb == "rmxattr") return op({verb, b + ":" + path(), "user.x" + number(n(2))});
+    if (verb == "forksnap") return op({verb, "b" + number(n(2)), "s" + number(n(3))});
+    if (verb == "namefork") return op({verb, "b" + number(n(2)), "b" + number(n(2))});
+    if (verb == "abort") return op({verb, b + ":" + path(), number(size()), number(++serial_)});
     if (verb == "put") return op({verb, b + ":" + path(), number(size()), number(++serial_)});
     if (verb == "snapshot") return op({verb, b, "s" + number(n(3))});
     if (verb == "unsnapshot") return op({verb, "s" + number(n(3))});
     if (verb == "fork") return op({verb, "b" + number(n(2)), branch()});
     if (verb == "unfork") return op({verb, "b" + number(n(2))});
+    if (verb == "tick" && n(12) == 0)  // days: automatic pins are thinned
+      return op({verb, number(86'400'000 * (1 + n(40))), number(1 + n(6))});
     if (verb == "tick") return op({verb, number(n(3) == 0 ? 5000 : n(2000)), number(1 + n(4))});
     return op({verb});
   }

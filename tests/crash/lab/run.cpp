@@ -677,8 +677,9 @@ bool Runner::act_on_handle(const std::vector<std::string>& w) {
 
 bool Runner::act_on_names(const std::vector<std::string>& w) {
   const std::string& verb = w[0];
-  static const std::set<std::string> kVerbs{"truncate", "mkdir",   "rmdir", "unlink",   "rename",  "exchange",
-                                            "link",     "symlink", "chmod", "setxattr", "rmxattr", "put"};
+  static const std::set<std::string> kVerbs{"truncate", "mkdir", "rmdir",   "unlink", "rename",
+                                            "exchange", "link",  "symlink", "chmod",  "setxattr",
+                                            "rmxattr",  "put",   "abort"};
   if (!kVerbs.contains(verb)) return false;
   const Place p = place(verb == "symlink" ? w[2] : w[1]);
   if (!p.parent_there || p.path.empty()) return false;
@@ -705,6 +706,11 @@ bool Runner::act_on_names(const std::vector<std::string>& w) {
     const Attr a = verb == "mkdir" ? done(v->mkdir(kMe, dir(p), p.name, 0755), "mkdir")
                                    : done(v->symlink(kMe, dir(p), p.name, w[1]), "symlink");
     told(p.branch, number, a.node);
+    return true;
+  }
+  if (verb == "abort") {  // a put that is given up
+    const auto in = done(fs_->incoming(*v, dir(p), p.name), "put");
+    done(in->write(0, bytes_from(num(w[3]), num(w[2]))), "put: write");
     return true;
   }
   if (verb == "put") {
@@ -862,6 +868,23 @@ bool Runner::act_on_vault(const std::vector<std::string>& w) {
     from.branch = w[2];
     (void)done(fs_->fork(kWho, "main", w[1], from), "fork");
     clean(w[2]);
+  } else if (verb == "forksnap") {  // a fork of a moment
+    if (!now().snapshots.contains(w[2]) || now().branches.contains(w[1])) return false;
+    effects_.each.push_back(
+        [from = w[2], name = w[1]](World& world) { world.branches[name] = world.snapshots.at(from); });
+    FileSystem::ForkFrom from;
+    from.snapshot = w[2];
+    (void)done(fs_->fork(kWho, "main", w[1], from), "fork");
+  } else if (verb == "namefork") {
+    if (w[1] == "main" || !now().branches.contains(w[1]) || now().branches.contains(w[2])) return false;
+    for (const auto& [key, s] : sessions_)
+      if (key.first == w[1]) return false;
+    views_.erase(w[1]);
+    effects_.each.push_back([from = w[1], to = w[2]](World& world) {
+      world.branches[to] = world.branches.at(from);
+      world.branches.erase(from);
+    });
+    done(fs_->rename_branch(kWho, "main", w[1], w[2]), "rename of a branch");
   } else if (verb == "unfork") {
     if (w[1] == "main" || !now().branches.contains(w[1])) return false;
     for (const auto& [key, s] : sessions_)
