@@ -28,6 +28,7 @@ class InSegments final : public ChunkBytes {
     return s_.overwrite(extent(where, length), at, bytes);
   }
   Result<void> free(const std::vector<Extent>& dead) override { return s_.punch(dead); }
+  Result<void> sync_freed() override { return s_.sync_holes(); }
   Result<void> sync() override { return s_.sync(); }
   bool dirty() const override { return s_.dirty(); }
   Result<std::uint64_t> allocated() override { return s_.allocated(); }
@@ -86,6 +87,7 @@ class InDatabase final : public ChunkBytes {
       return {};
     });
   }
+  Result<void> sync_freed() override { return {}; }
   Result<void> sync() override { return {}; }
   bool dirty() const override { return false; }
   Result<std::uint64_t> allocated() override {

@@ -356,8 +356,8 @@ Result<void> ContentImpl::take_up(std::uint64_t index, bool whole) {
 }
 
 Result<void> ContentImpl::keep_bounds(std::uint64_t spare) {
+  store_.workers().help();
   if (store_.queued > kQueueLimit) {
-    store_.workers().help();
     std::unique_lock lock{store_.queue_mutex};
     store_.queue_room.wait(lock, [this] { return store_.queued <= kQueueLimit; });
   }

@@ -153,6 +153,9 @@ class ContentStore {
     return folded ? at_rest(Work::free) : Result<bool>{false};
   }
 
+  /// Bytes that were accepted and that the host's file system has not been given yet.
+  [[nodiscard]] virtual std::uint64_t unwritten() const = 0;
+
   struct Stats {
     std::uint64_t blobs = 0, logical = 0, unique = 0, physical = 0, patches = 0, dead = 0, inline_bytes = 0;
     std::vector<std::string> damage;  ///< what background work met and left alone

@@ -225,6 +225,7 @@ struct Segments::Impl {
 
   Mutex marks_mutex;
   std::set<SegmentPtr> marks INDRA_GUARDED_BY(marks_mutex);  // unsynced ones
+  std::set<SegmentPtr> holed INDRA_GUARDED_BY(marks_mutex);  // punched since sync_holes()
   std::atomic<std::uint64_t> changes{0};                     // 0: everything is durable
   std::atomic<bool> failed{false};
   std::atomic<bool> told_no_punch{false};
@@ -550,6 +551,10 @@ struct Segments::Impl {
     if (!f) return fail(f.error());
     auto r = (*f)->punch(lo, hi - lo);
     s->allocated = -1;
+    if (r) {
+      const MutexLock lock{marks_mutex};
+      holed.insert(s);
+    }
     if (!r) {
       if (r.error().code != std::errc::operation_not_supported) return r;
       if (!told_no_punch.exchange(true))
@@ -813,6 +818,22 @@ Result<void> Segments::punch(std::vector<Extent> dead) {
   return {};
 }
 
+Result<void> Segments::sync_holes() {
+  Impl& m = *impl_;
+  std::set<SegmentPtr> holed;
+  {
+    const MutexLock lock{m.marks_mutex};
+    holed.swap(m.holed);
+  }
+  for (const SegmentPtr& s : holed) {
+    const auto f = m.file(s);
+    if (!f && s->removed) continue;
+    if (!f) return fail(f.error());
+    INDRA_TRY((*f)->sync());
+  }
+  return {};
+}
+
 std::uint64_t Segments::end_of(std::uint32_t segment) const {
   const auto s = impl_->find(segment);
   return s ? (*s)->end.load() : 0;
@@ -848,6 +869,7 @@ Result<void> Segments::remove(std::uint32_t segment) {
   {
     const MutexLock lock{m.marks_mutex};
     m.marks.erase(s);
+    m.holed.erase(s);
   }
   {
     const MutexLock lock{m.files_mutex};

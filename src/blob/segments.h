@@ -71,6 +71,9 @@ class Segments {
   /// cut and joined at will; a block that small extents share goes when the last of them does (remembered
   /// while open).
   [[nodiscard]] Result<void> punch(std::vector<Extent> dead);
+  /// What was punched before the call stays so after a power cut. Nothing else waits for it: what a crash
+  /// brings back is found at the next start.
+  [[nodiscard]] Result<void> sync_holes();
   /// Where each segment ends now (bytes), what is not durable yet included. The table `segments` must hold
   /// the end of what rows refer to, not this: after a crash the file may be shorter.
   [[nodiscard]] std::uint64_t end_of(std::uint32_t segment) const;

@@ -124,6 +124,7 @@ void add_queue(CLI::App&, Context&);
 void add_stream(CLI::App&, Context&);
 void add_lock(CLI::App&, Context&);
 void add_schedule(CLI::App&, Context&);
+void add_config(CLI::App&, Context&);
 void add_completion(CLI::App&, Context&);
 void add_version(CLI::App&, Context&);
 

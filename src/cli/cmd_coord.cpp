@@ -7,6 +7,7 @@
 
 #include "cli/coord.h"
 #include "cli/terminal.h"
+#include "events/path_lock.h"
 
 namespace indra::cli {
 namespace {
@@ -107,6 +108,16 @@ struct LockArgs {
   std::optional<double> wait;
   std::int64_t token = 0;
   std::vector<std::string> command;
+  bool path = false;
+  /// LOCK as it was written, or the lock of the place that it is.
+  void find(Context& ctx) {
+    if (!path) return;
+    const Place p = ctx.place(name);
+    if (!p.snapshot.empty()) throw Usage{name + " lies in a snapshot: nothing is written there"};
+    if (p.vault != ctx.vault()) ctx.vault_option = p.vault;
+    name = path_lock("main", p.branch, p.path);
+    path = false;
+  }
 };
 
 /// The token; waits for whoever holds it. EBUSY when that took too long.
@@ -234,17 +245,22 @@ void add_lock(CLI::App& app, Context& ctx) {
   auto a = std::make_shared<LockArgs>();
   const auto verb = [&](const char* name, const char* about, const char* examples,
                         std::function<Result<int>()> run) {
-    CLI::App* v = add_verb(*group, ctx, name, about, examples, std::move(run));
+    CLI::App* v = add_verb(*group, ctx, name, about, examples, [&ctx, a, run = std::move(run)] {
+      a->find(ctx);
+      return run();
+    });
     v->add_option("LOCK", a->name, "its name")->required();
+    v->add_flag("--path", a->path, "LOCK is a place: the lock of that path, as for `put --lock-token`");
     return v;
   };
   const auto owned = [&](CLI::App* v) {
     v->add_option("--owner", a->owner, "who you are")->required();
     return v;
   };
-  CLI::App* run =
-      verb("run", "Hold a lock while a program runs ($INDRA_LOCK_TOKEN is its token)",
-           "  indrafs lock run deploy --wait 600 -- make deploy", [&ctx, a] { return run_locked(ctx, *a); });
+  CLI::App* run = verb("run", "Hold a lock while a program runs ($INDRA_LOCK_TOKEN is its token)",
+                       "  indrafs lock run deploy --wait 600 -- make deploy\n  indrafs lock run --path "
+                       ":/a.md -- ./edit-and-put",
+                       [&ctx, a] { return run_locked(ctx, *a); });
   run->add_option("COMMAND", a->command, "its exit status is ours")->required();
   CLI::App* take =
       owned(verb("acquire", "Take a lock; prints its fencing token",

@@ -19,7 +19,8 @@ void add_init(CLI::App& app, Context& ctx) {
                "  indrafs init ~/work.vault\n  indrafs init --single-file /media/usb/notes.vault",
                [&ctx, o]() -> Result<int> {
                  const std::string dir = o->dir.empty() ? ctx.vault() : absolute(o->dir, true);
-                 if (::access((dir + "/vault.db").c_str(), F_OK) == 0)
+                 struct stat st {};  // an empty one: its making was cut
+                 if (::stat((dir + "/vault.db").c_str(), &st) == 0 && st.st_size != 0)
                    return fail(EEXIST, dir + " holds a vault already; nothing was changed");
                  if (o->dir.empty() && ctx.default_vault())
                    for (std::size_t i = dir.find('/', 1); i != std::string::npos; i = dir.find('/', i + 1))

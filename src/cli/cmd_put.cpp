@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "cli/transfer.h"
+#include "events/path_lock.h"
 
 namespace indra::cli {
 namespace {
@@ -13,6 +14,7 @@ struct PutArgs {
   std::vector<std::string> places;
   std::string conflict = "replace";
   bool recursive = false, parents = false;
+  std::optional<std::int64_t> token;
 };
 
 std::string last_name(std::string path) {
@@ -55,6 +57,10 @@ Result<int> put(Context& ctx, const PutArgs& a) {
   Json request = dir.request("put");
   request["conflict"] = a.conflict;
   request["make"] = a.parents;
+  if (a.token) {
+    request["lock"] = path_lock("main", dest.branch, dest.path);
+    request["token"] = *a.token;
+  }
   Progress progress{"put", known ? total : 0};
   INDRA_LET(const Sent sent,
             send_items(ctx, *client, request, progress, true, [&](const ItemSinks& sinks) -> Result<void> {
@@ -83,6 +89,9 @@ void add_put(CLI::App& app, Context& ctx) {
       ->required();
   verb->add_flag("-r,-R,--recursive", a->recursive, "directories with all in them");
   verb->add_flag("-p,--parents", a->parents, "make the directories that DEST lies in");
+  verb->add_option(
+      "--lock-token", a->token,
+      "refused once this token of `lock acquire --path DEST` is stale: never over a later holder's");
   verb->add_option("--on-conflict", a->conflict, "what to do where a name is taken (default: replace)")
       ->check(CLI::IsMember({"replace", "skip", "fail"}));
 }

@@ -30,7 +30,13 @@ SetAttr attributes(const Item& i) {
 class Ingest {
  public:
   Ingest(Call& c, View& v, NodeId top, bool fresh_top, Conflict conflict, bool dry_run)
-      : c_{c}, view_{v}, fresh_top_{fresh_top}, conflict_{conflict}, dry_run_{dry_run} {
+      : c_{c},
+        view_{v},
+        fresh_top_{fresh_top},
+        conflict_{conflict},
+        dry_run_{dry_run},
+        lock_{text_field(c.request, "lock")},
+        token_{int_field(c.request, "token")} {
     dirs_[""] = top;
   }
   ~Ingest() {
@@ -283,6 +289,7 @@ class Ingest {
     if (i.op != Item::Op::file) return note(path, special(t));
     auto incoming = c_.fs.incoming(view_, t.parent, t.name);
     if (!incoming) return note(path, fail(incoming.error()));
+    if (!lock_.empty()) (*incoming)->guard(lock_, token_);
     const std::uint64_t size = i.size, id = i.id;
     const bool more = i.more;
     Bytes body = std::move(i.body);
@@ -339,6 +346,8 @@ class Ingest {
   const bool fresh_top_;  // made for this: the first item's attributes are its own
   const Conflict conflict_;
   const bool dry_run_;
+  const std::string lock_;  // that guards each file, if any
+  const std::int64_t token_;
   std::unordered_map<std::string, NodeId> dirs_;
   std::unordered_map<std::uint64_t, Worker*> open_;  // files that come in several messages
   std::vector<Item> links_;
@@ -367,8 +376,8 @@ Result<Found> make_all(Call& c, View& v, std::string path) {
 
 }  // namespace
 
-// {"path": the directory that the items go into, "make": make it if missing, "conflict", "dry_run"}; then
-// items, `end`.
+// {"path": the directory that the items go into, "make": make it if missing, "conflict", "dry_run", "lock"
+// and "token": what guards each file}; then items, `end`.
 Result<Json> verb_put(Call& c) {
   INDRA_LET(const auto view, view_of(c, true));
   INDRA_LET(const std::string path, path_of(c));

@@ -132,6 +132,16 @@ Result<Json> verb_unmount(Call& c) {
   return j;
 }
 
+/// {"keep_changes": seconds} changes it; the answer is what holds.
+Result<Json> verb_config(Call& c) {
+  if (c.request.contains("keep_changes")) {
+    const std::int64_t seconds = int_field(c.request, "keep_changes");
+    INDRA_TRY(c.fs.keep_changes(seconds > INT64_MAX / kSecond || seconds < 0 ? 0 : seconds * kSecond));
+    INDRA_TRY(c.fs.sync(false));
+  }
+  return Json{{"keep_changes", c.fs.changes_kept() / kSecond}};
+}
+
 Result<Json> verb_hello(Call& c) {
   INDRA_LET(const FileSystem::Status s, c.fs.status());
   return Json{{"version", INDRA_VERSION},
@@ -145,6 +155,7 @@ const std::map<std::string_view, Verb> kVerbs = {
     {"hello", verb_hello},
     {"status", verb_status},
     {"sync", verb_sync},
+    {"config", verb_config},
     {"list", verb_list},
     {"stat", verb_stat},
     {"get", verb_get},

@@ -441,16 +441,41 @@ void Writer::wake_checkpointer() {
   checkpoint_cv_.notify_all();
 }
 
+Result<bool> Writer::look(Pace& p, TimeNs t, bool grown) {
+  const std::uint64_t count = mutations_.load();
+  const bool idle = count == p.seen;
+  if (!idle || p.last_news == 0) p.last_news = t;
+  p.seen = count;
+  if (count == committed_.load())
+    p.pending = 0;
+  else if (p.pending == 0)
+    p.pending = t;
+  if (count == durable_.load())
+    p.undurable = 0;
+  else if (p.undurable == 0)
+    p.undurable = t;
+
+  if (p.undurable != 0 && t - p.undurable >= options_.barrier_every) {
+    p.pending = p.undurable = 0;
+    INDRA_TRY(barrier());
+  } else if (p.pending != 0 && (idle || grown || t - p.pending >= options_.busy_commit)) {
+    p.pending = 0;
+    INDRA_TRY(commit());
+  }
+  return t - p.last_news >= kRestAfter && count == durable_.load() && !at_rest();
+}
+
+Result<void> Writer::tick(TimeNs t) {
+  INDRA_LET(const bool rest, look(by_hand_, t, grown_.exchange(false)));
+  return rest ? checkpoint() : Result<void>{};
+}
+
 // Polls while there is something to do, so that a mutation need not signal: it only does when asleep_, and
 // once for a transaction that has grown.
 void Writer::committer() {
   const TimeNs tick = std::clamp<TimeNs>(
       std::min({options_.idle_commit, options_.busy_commit, options_.barrier_every}), 1'000'000, kSecond);
-  std::uint64_t seen = mutations_.load();
-  TimeNs pending = 0, undurable = 0, last_news = now();  // since when; 0: nothing
-  const auto complain = [this](const Result<void>& r) {
-    if (!r && !failed_) log::warn("{}: {}", path_, r.error().text());
-  };
+  Pace pace{mutations_.load(), 0, 0, now()};
   for (;;) {
     {
       MutexLock lock{wake_mutex_};
@@ -469,30 +494,9 @@ void Writer::committer() {
     }
     const bool grown = grown_.exchange(false);
     if (failed_) continue;
-    const std::uint64_t count = mutations_.load();
-    const TimeNs t = now();
-    const bool idle = count == seen;
-    if (!idle) last_news = t;
-    seen = count;
-    if (count == committed_.load())
-      pending = 0;
-    else if (pending == 0)
-      pending = t;
-    if (count == durable_.load())
-      undurable = 0;
-    else if (undurable == 0)
-      undurable = t;
-
-    if (undurable != 0 && t - undurable >= options_.barrier_every) {
-      complain(barrier());
-      pending = undurable = 0;
-    } else if (pending != 0 && (idle || grown || t - pending >= options_.busy_commit)) {
-      complain(commit());
-      pending = 0;
-    }
-    if (t - last_news >= kRestAfter && count == durable_.load() && !at_rest() &&
-        !want_checkpoint_.exchange(true))
-      wake_checkpointer();
+    const auto rest = look(pace, now(), grown);
+    if (!rest && !failed_) log::warn("{}: {}", path_, rest.error().text());
+    if (rest && *rest && !want_checkpoint_.exchange(true)) wake_checkpointer();
   }
 }
 

@@ -92,6 +92,10 @@ class Writer {
   /// Moves the WAL into the database file: long part beside other work, then a short one alone.
   [[nodiscard]] Result<void> checkpoint();
 
+  /// What the threads of `background` would do at this moment of a steady clock (tests): commit, barrier or
+  /// checkpoint. From one thread.
+  [[nodiscard]] Result<void> tick(TimeNs now);
+
   /// Mutations so far; those committed; those durable.
   [[nodiscard]] std::uint64_t mutations() const noexcept { return mutations_.load(); }
   [[nodiscard]] std::uint64_t durable() const noexcept { return durable_.load(); }
@@ -144,6 +148,13 @@ class Writer {
   };
   Result<Frames> passive() INDRA_REQUIRES(checkpoint_mutex_);
   Error poison(Error e);  // failed for good
+  /// What was seen at earlier looks: since when there has been something to do; 0: there is nothing.
+  struct Pace {
+    std::uint64_t seen = 0;
+    TimeNs pending = 0, undurable = 0, last_news = 0;
+  };
+  /// Commits, or makes durable, what has waited for long enough. True: time for a checkpoint.
+  Result<bool> look(Pace&, TimeNs now, bool grown);
   void committer();
   void checkpointer();
   void wake_committer();
@@ -192,6 +203,7 @@ class Writer {
   std::atomic<bool> asleep_{false};  // the committer waits without a limit
   std::atomic<bool> grown_{false};   // the open transaction is to be committed soon
   std::atomic<bool> want_checkpoint_{false};
+  Pace by_hand_;  // of tick()
   std::thread committer_, checkpointer_;
 };
 

@@ -47,6 +47,14 @@ TimeNs OwnWork::now() const {
   return (options_.clock != nullptr ? *options_.clock : system_clock()).steady();
 }
 
+bool OwnWork::within_reach() {
+  const TimeNs t = now();
+  if (!options_.listed || again_ > t) return false;
+  if (!options_.room || options_.room()) return true;
+  again_ = t + kAgain;
+  return false;
+}
+
 void OwnWork::excuse(const Error& e) {
   if (busy(e)) {
     again_ = now() + kAgain;
@@ -136,7 +144,7 @@ std::vector<OwnWork::Job> OwnWork::take(const std::vector<std::string>& wanted, 
   }
   if (ask.empty() && !owes()) return {};
   std::vector<Job> jobs;
-  if (options_.listed && again_ <= t) {
+  if (within_reach()) {
     auto claimed = claim(ask);
     if (claimed) {
       for (Job& j : *claimed) {
@@ -164,7 +172,7 @@ std::vector<OwnWork::Job> OwnWork::take(const std::vector<std::string>& wanted, 
 
 void OwnWork::keep(const std::vector<Job>& doing) {
   const TimeNs t = now();
-  if (!coord_ || t - beat_ < kBeat || again_ > t) return;
+  if (!coord_ || t - beat_ < kBeat || !within_reach()) return;
   beat_ = t;
   const auto r = transaction([&]() -> Result<void> {
     for (const Job& j : doing)
@@ -182,7 +190,7 @@ void OwnWork::done(const Job& job, const Result<void>& r) {
   (void)options_.faults.at("work.done");
   if (job.id == 0 || !coord_) return;
   Done d{job.id, r ? "" : r.error().text()};
-  if (again_ > now()) {
+  if (!within_reach()) {
     owed_.push_back(std::move(d));
     return;
   }
@@ -194,6 +202,7 @@ void OwnWork::done(const Job& job, const Result<void>& r) {
 
 void OwnWork::give_back(const std::vector<Job>& doing) {
   if (!coord_ || (doing.empty() && owed_.empty())) return;
+  if (options_.room && !options_.room()) return;  // the next owner takes them back
   const auto r = transaction([&]() -> Result<void> {
     for (const Done& d : owed_) INDRA_TRY(settle(d));
     for (const Job& j : doing)

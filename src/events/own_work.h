@@ -28,6 +28,7 @@ class OwnWork {
     bool listed = true;            ///< false: coord.db is left alone
     TimeNs busy = kSecond / 20;    ///< the longest that anything here waits for coord.db
     const Clock* clock = nullptr;  ///< null: the machine's
+    std::function<bool()> room;    ///< false: the disk is so full that nothing should be written down
     FaultPoints faults;            ///< "work.claimed", "work.done"
   };
   struct Job {
@@ -65,6 +66,8 @@ class OwnWork {
   [[nodiscard]] Result<void> transaction(const std::function<Result<void>()>&);
   void excuse(const Error&);
   [[nodiscard]] TimeNs now() const;
+  /// Neither held by somebody lately, nor is the disk full.
+  [[nodiscard]] bool within_reach();
 
   const std::string vault_;
   const Options options_;

@@ -40,7 +40,7 @@ INDRA_NO_ANALYSIS Result<void> FileSystemImpl::mutate_published(
     for (Ready& r : ready) {
       Session& s = *r.session;
       const Chain& chain = *head(s.key.branch);
-      const bool in_private = static_cast<bool>(s.private_blob);
+      const bool in_private = s.private_blob.has_value();
       INDRA_LET(const bool rewritable, tree_->rewritable(tx, chain, s.key.node));
       INDRA_LET(const BlobInfo info, r.staged->apply(tx, in_private || rewritable));
       INDRA_LET(const NodeRow row,
@@ -48,7 +48,7 @@ INDRA_NO_ANALYSIS Result<void> FileSystemImpl::mutate_published(
       if (in_private) {
         Statement q{tx, "DELETE FROM sessions WHERE branch = ?1 AND node = ?2"};
         INDRA_TRY(q.bind(1, s.key.branch).bind(2, s.key.node).run());
-        INDRA_TRY(store_->drop_ref(tx, s.private_blob));
+        INDRA_TRY(store_->drop_ref(tx, *s.private_blob));
       }
     }
     return fn(tx);

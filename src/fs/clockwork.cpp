@@ -80,6 +80,7 @@ Result<void> FileSystemImpl::reap_some() {
     INDRA_TRY(writer_->mutate([&](Tx& tx) -> Result<void> {
       for (std::size_t i = 0; i < some.size(); ++i)
         if (!referenced(some[i].branch, some[i].node)) {
+          INDRA_TRY(forget_persisted(tx, some[i]));
           if (auto r = tree_->reap(tx, states[i]->head.merging(), some[i].node);
               !r && r.error().code != std::errc::no_such_file_or_directory)
             return r;
@@ -137,6 +138,7 @@ TimeNs FileSystemImpl::tick_once(bool force) {
   const auto at = [&](TimeNs when) { next = std::min(next, std::max<TimeNs>(when - now, kLook)); };
   complain("reaping orphans", reap_some());
 
+  bool persisted = false;
   for (const auto& s : sessions_.all()) {
     if (s->unlinked && s->replaced_before == 0) continue;
     const TimeNs dirty = s->dirty_since, unpublished = s->unpublished_since;
@@ -154,12 +156,16 @@ TimeNs FileSystemImpl::tick_once(bool force) {
       at(unpublished + options_.publish_after);
     }
     if (dirty != 0) {
-      if (now - dirty >= options_.persist_after)
+      if (now - dirty >= options_.persist_after) {
         complain("persisting", persist_privately(*s));
-      else
+        persisted = true;
+      } else {
         at(dirty + options_.persist_after);
+      }
     }
   }
+  // These bytes have waited for most of the five seconds already (D2).
+  if (persisted) complain("making durable what was persisted", writer_->barrier());
 
   if (options_.automatic_pins && writer_->mutations() != pinned_mutations_) {
     if (now - last_pin_ >= options_.pin_every) {
@@ -220,6 +226,7 @@ void FileSystemImpl::run_worker() {
 
 Result<bool> FileSystemImpl::tick() {
   const TimeNs next = tick_once(false);
+  if (!options_.background) INDRA_TRY(writer_->tick(clock_->steady()));
   return !work_pass() || next != kNever;
 }
 

@@ -14,8 +14,11 @@
 namespace indra {
 
 Result<void> SpaceGuard::refresh() {
+  // In this order: what is being written meanwhile counts twice rather than not at all.
+  const ContentStore* store = store_;
+  const std::uint64_t pending = store != nullptr ? store->unwritten() : 0;
   INDRA_LET(const Disk::Space s, disk_.space(dir_));
-  free_ = s.free;
+  free_ = s.free > pending ? s.free - pending : 0;
   total_ = s.total;
   used_ = 0;
   asked_ = clock_.steady();
@@ -24,7 +27,7 @@ Result<void> SpaceGuard::refresh() {
 
 namespace {
 // Kept free for commits, checkpoints and deletes: so a full disk never stops them.
-std::uint64_t margin_of(std::uint64_t total) { return std::min<std::uint64_t>(64ull << 20, total / 16); }
+std::uint64_t margin_of(std::uint64_t total) { return std::min<std::uint64_t>(64ull << 20, total / 8); }
 }  // namespace
 
 Result<void> SpaceGuard::need(std::uint64_t bytes) {
@@ -75,8 +78,7 @@ FileSystemImpl::FileSystemImpl(VaultDir dir, Options options)
       space_{*disk_, dir_.path(), *clock_} {}
 
 Result<void> FileSystemImpl::start() {
-  const bool fresh = !dir_.has_db();
-  if (fresh && !options_.create)
+  if (!dir_.has_db() && !options_.create)
     return fail(ENOENT, dir_.path() + " holds no vault; make one with: indrafs init");
   INDRA_TRY(disk_->make_dir(dir_.segments_path()));
   INDRA_LET(const VaultDir::Identity id, dir_.identity(true));
@@ -84,7 +86,7 @@ Result<void> FileSystemImpl::start() {
 
   static const std::array migrations{kTreeSchema, kBlobSchema, kSessionSchema, kTreeSchema2, kBlobSchema2};
   WriterOptions w;
-  w.create = fresh;
+  w.create = options_.create;
   w.migrations = migrations;
   w.disk = disk_;
   w.vfs_below = options_.vfs_below;
@@ -94,23 +96,30 @@ Result<void> FileSystemImpl::start() {
   w.content_dirty = [this] { return store_ && store_->content_dirty(); };
   INDRA_LET(knock_, Knock::open(vault_knock(dir_.path())));
   w.committed = [this] { knock_->ring(); };
-  INDRA_LET(writer_, Writer::open(dir_.db_path(), std::move(w)));
+  auto opened = Writer::open(dir_.db_path(), std::move(w));
+  if (!opened && opened.error().code == std::errc::no_such_file_or_directory)
+    return fail(ENOENT,
+                dir_.path() +
+                    " holds no vault, only one that was cut in its making; make one with: " + "indrafs init");
+  INDRA_LET(writer_, std::move(opened));
 
+  // The power may have gone in the midst of the making: what is not there yet is made now.
   options_.content.faults = options_.faults;
-  options_.content.single_file = options_.single_file;
-  if (fresh) {
-    INDRA_TRY(writer_->mutate([&](Tx& tx) -> Result<void> {
-      Statement q{tx, "INSERT INTO properties(name, value) VALUES('content', ?1)"};
-      return q.bind_text(1, options_.single_file ? "single-file" : "segments").run();
-    }));
-  } else {
-    INDRA_LET(options_.content.single_file, writer_->read([&](Tx& tx) -> Result<bool> {
-      Statement q{tx, "SELECT value FROM properties WHERE name = 'content'"};
-      INDRA_LET(const bool row, q.step());
-      return row && q.text_at(0) == "single-file";
-    }));
-  }
+  bool fresh = false;
+  INDRA_LET(options_.content.single_file, writer_->mutate([&](Tx& tx) -> Result<bool> {
+    Statement q{tx, "SELECT value FROM properties WHERE name = 'content'"};
+    INDRA_LET(const bool row, q.step());
+    if (row) return q.text_at(0) == "single-file";
+    Statement id_there{tx, "SELECT 1 FROM properties WHERE name = 'vault_id'"};
+    INDRA_LET(const bool old, id_there.step());
+    if (old) return false;
+    fresh = true;
+    Statement made{tx, "INSERT INTO properties(name, value) VALUES('content', ?1)"};
+    INDRA_TRY(made.bind_text(1, options_.single_file ? "single-file" : "segments").run());
+    return options_.single_file;
+  }));
   INDRA_LET(store_, ContentStore::open(*writer_, *disk_, dir_.segments_path(), *clock_, options_.content));
+  space_.count_unwritten(store_.get());
   INDRA_LET(tree_, Tree::open(*writer_, *store_, *clock_, options_.tree));
   INDRA_TRY(recover_sessions());
   INDRA_LET(vault_id_, writer_->read([&](Tx& tx) -> Result<std::string> {
@@ -118,9 +127,14 @@ Result<void> FileSystemImpl::start() {
     INDRA_LET(const bool row, q.step());
     return row ? std::string{q.text_at(0)} : std::string{};
   }));
+  INDRA_LET(keep_changes_, writer_->read([&](Tx& tx) -> Result<TimeNs> {
+    Statement q{tx, "SELECT CAST(value AS INTEGER) FROM properties WHERE name = 'changes_kept'"};
+    INDRA_LET(const bool row, q.step());
+    return row ? std::clamp<TimeNs>(q.int64_at(0), 1, INT64_MAX / kSecond) * kSecond : options_.keep_changes;
+  }));
   INDRA_TRY(writer_->barrier());
   knock_->ring();  // whoever was killed between a commit and its knock owes one
-  if (fresh) INDRA_TRY(disk_->sync_dir(dir_.path()));
+  if (fresh || options_.create) INDRA_TRY(disk_->sync_dir(dir_.path()));
   last_pin_ = last_thin_ = clock_->steady();
   pinned_mutations_ = writer_->mutations();
   if (options_.background) {
@@ -155,6 +169,7 @@ FileSystemImpl::~FileSystemImpl() {
   // The writer's last commit may still ask for content to be synced: the store goes after it has been told to
   // rest.
   if (writer_) (void)writer_->checkpoint();
+  space_.count_unwritten(nullptr);
   store_.reset();
   writer_.reset();
 }

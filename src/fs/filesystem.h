@@ -116,6 +116,10 @@ class FileSystem : public Views {
     virtual ~Incoming() = default;  ///< without commit(): nothing happened
     [[nodiscard]] virtual Result<void> write(std::uint64_t at, ByteView) = 0;
     [[nodiscard]] virtual Result<void> truncate(std::uint64_t size) = 0;
+    /// commit() is then refused (EPERM) unless `token` holds coord.db's lock of that name (events/path_lock.h
+    /// for a path's), which nobody else is granted until the file is in its place. EBUSY when somebody holds
+    /// coord.db for more than five seconds: only who asks for a guard waits for it.
+    virtual void guard(std::string lock, std::int64_t token) = 0;
     /// Publishes. Attributes that are absent: those of the file it replaces, else mode 0644 and the caller's
     /// ids.
     [[nodiscard]] virtual Result<Attr> commit(const Caller&, const SetAttr&) = 0;
@@ -123,12 +127,18 @@ class FileSystem : public Views {
   [[nodiscard]] virtual Result<std::unique_ptr<Incoming>> incoming(View&, NodeId parent,
                                                                    std::string_view name) = 0;
 
+  /// How long the change feed can be resumed: what is older goes in the background. A setting of the vault
+  /// (90 days). EINVAL outside of a second to a hundred years.
+  [[nodiscard]] virtual TimeNs changes_kept() const = 0;
+  [[nodiscard]] virtual Result<void> keep_changes(TimeNs) = 0;
+
   /// Everything that returned before the call survives a power cut; with `publish`, files held open are
   /// published too.
   [[nodiscard]] virtual Result<void> sync(bool publish) = 0;
   /// Somebody may have put a job into the vault's own queue (`jobs`).
   virtual void look_for_jobs() = 0;
-  /// Background work by hand: publish, persist, pin, fold, collect, one slice each. True: more to do.
+  /// Background work by hand: publish, persist, pin, fold, collect, one slice each; with `background` off
+  /// also commit, barrier and checkpoint, as their time comes. True: more to do.
   [[nodiscard]] virtual Result<bool> tick() = 0;
   /// Does all background work until the vault is at rest (no patches, no dirty pages, no dead content).
   [[nodiscard]] virtual Result<void> settle() = 0;

@@ -23,21 +23,36 @@ class IncomingFile final : public FileSystem::Incoming {
     if (size > kMaxFileSize) return fail(EFBIG);
     return content_->truncate(size);
   }
+  void guard(std::string lock, std::int64_t token) override { guard_ = {std::move(lock), token}; }
   Result<Attr> commit(const Caller& c, const SetAttr& set) override;
 
  private:
+  /// With the guard: a write transaction on coord.db in which the token is good, so that it stays good.
+  [[nodiscard]] Result<std::unique_ptr<Coord>> hold_lock() const;
   FileSystemImpl& fs_;
   ViewImpl& view_;
   NodeId parent_;
   std::string name_;
   std::unique_ptr<Content> content_;
+  std::optional<std::pair<std::string, std::int64_t>> guard_;
 };
+
+Result<std::unique_ptr<Coord>> IncomingFile::hold_lock() const {
+  if (!guard_) return nullptr;
+  Coord::Options o;
+  o.create = false;
+  INDRA_LET(auto coord, Coord::open(fs_.dir() + "/coord.db", o));
+  INDRA_TRY(coord->execute("BEGIN IMMEDIATE"));  // ends with the connection
+  INDRA_TRY(coord->call("indra_lock_check", {guard_->first, guard_->second}));
+  return coord;
+}
 
 Result<Attr> IncomingFile::commit(const Caller& c, const SetAttr& set) {
   const Chain& chain = view_.chain();
   const Who who = view_.who(c);
   INDRA_TRY(fs_.publish_before_replacing(view_.branch(), chain, parent_, name_));
   INDRA_LET(auto staged, content_->stage(Content::For::publish));
+  INDRA_LET(const auto locked, hold_lock());
   INDRA_LET(const Tree::Renamed placed, fs_.writer().mutate_content([&](Tx& tx) -> Result<Tree::Renamed> {
     INDRA_LET(const auto old, fs_.tree().lookup_node(tx, chain, parent_, name_));
     if (old && S_ISDIR(old->mode)) return fail(EISDIR);

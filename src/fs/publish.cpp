@@ -57,7 +57,7 @@ void FileSystemImpl::touched(Session& s, const Who* who, TimeNs now) {
 // Decided inside the transaction: the node may have been replaced while the session waited for it.
 Result<void> FileSystemImpl::put_content(Tx& tx, const BranchView& state, Session& s,
                                          Content::Staged& staged) {
-  const bool in_private = static_cast<bool>(s.private_blob);
+  const bool in_private = s.private_blob.has_value();
   if (const Seq before{s.replaced_before.load()}; before != Seq{}) {  // S13
     INDRA_LET(const BlobInfo info, staged.apply(tx, in_private));
     INDRA_LET(const NodeRow row,
@@ -75,7 +75,13 @@ Result<void> FileSystemImpl::forget_private(Tx& tx, Session& s) {
   if (!s.private_blob) return {};
   Statement q{tx, "DELETE FROM sessions WHERE branch = ?1 AND node = ?2"};
   INDRA_TRY(q.bind(1, s.key.branch).bind(2, s.key.node).run());
-  return store_->drop_ref(tx, s.private_blob);
+  return store_->drop_ref(tx, *s.private_blob);
+}
+
+Result<void> FileSystemImpl::forget_persisted(Tx& tx, SessionKey key) {
+  Statement q{tx, "DELETE FROM sessions WHERE branch = ?1 AND node = ?2 RETURNING blob"};
+  INDRA_LET(const bool row, q.bind(1, key.branch).bind(2, key.node).step());
+  return row ? store_->drop_ref(tx, q.id_at<BlobId>(0)) : Result<void>{};
 }
 
 Result<void> FileSystemImpl::publish(Session& s) {
@@ -183,16 +189,16 @@ Result<void> FileSystemImpl::persist_privately(Session& s) {
   if (s.dirty_since == 0 || !s.ahead || s.unlinked || !s.content) return {};
   INDRA_LET(auto state, branch_state(s.key.branch));
   INDRA_LET(auto staged, s.content->stage(Content::For::sync));
-  BlobId blob;
+  std::optional<BlobId> blob;
   INDRA_TRY(writer_->mutate_content([&](Tx& tx) INDRA_NO_ANALYSIS -> Result<void> {
     if (s.replaced_before != 0) return put_content(tx, *state, s, *staged);
-    INDRA_LET(const BlobInfo info, staged->apply(tx, static_cast<bool>(s.private_blob)));
+    INDRA_LET(const BlobInfo info, staged->apply(tx, s.private_blob.has_value()));
     blob = info.id;
     if (blob != s.private_blob) {
-      INDRA_TRY(store_->add_ref(tx, blob));
-      if (s.private_blob) INDRA_TRY(store_->drop_ref(tx, s.private_blob));
+      INDRA_TRY(store_->add_ref(tx, *blob));
+      if (s.private_blob) INDRA_TRY(store_->drop_ref(tx, *s.private_blob));
     }
-    INDRA_TRY(put_session_row(tx, s.key, blob, s.mtime, s.ctime));
+    INDRA_TRY(put_session_row(tx, s.key, *blob, s.mtime, s.ctime));
     return {};
   }));
   staged->accept();

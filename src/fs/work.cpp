@@ -10,6 +10,7 @@
 
 namespace indra {
 namespace {
+constexpr std::uint64_t kRoomForJobs = 16ull << 20;
 constexpr int kSlices = 64;  // of one job, before the others have their turn
 constexpr const char* kFold = "fold";
 constexpr const char* kFree = "free";
@@ -27,13 +28,26 @@ void FileSystemImpl::look_for_jobs() {
   work_cv_.notify_one();
 }
 
+Result<void> FileSystemImpl::keep_changes(TimeNs age) {
+  if (age < kSecond || age > kSecond * 86400 * 366 * 100)
+    return fail(EINVAL, "changes are kept for one second to a hundred years");
+  INDRA_TRY(writer_->mutate([&](Tx& tx) {
+    return Statement{tx, "INSERT OR REPLACE INTO properties(name, value) VALUES('changes_kept', ?1)"}
+        .bind_text(1, std::to_string(age / kSecond))
+        .run();
+  }));
+  keep_changes_ = age / kSecond * kSecond;
+  thin_wanted_ = true;
+  look_for_jobs();
+  return {};
+}
+
 Result<bool> FileSystemImpl::thin_slice() {
   thin_wanted_ = false;
   auto n = writer_->mutate([&](Tx& tx) { return tree_->thin(tx, 64); });
   if (n && *n == 0)
-    n = writer_->mutate([&](Tx& tx) {
-      return tree_->forget_changes(tx, INT64_MAX, clock_->now() - options_.keep_changes, 256);
-    });
+    n = writer_->mutate(
+        [&](Tx& tx) { return tree_->forget_changes(tx, INT64_MAX, clock_->now() - keep_changes_, 256); });
   if (!n || *n != 0) thin_wanted_ = true;
   if (!n) return fail(n.error());
   return *n != 0;
@@ -97,11 +111,19 @@ Result<bool> FileSystemImpl::work_on(const OwnWork::Job& job) {
   return false;
 }
 
+/// What is kept free (S10) is for the vault's own commits, not for coord.db and its WAL.
+bool FileSystemImpl::room_for_jobs() {
+  const auto space = space_.left();
+  return space && space->free > kRoomForJobs;
+}
+
 bool FileSystemImpl::work_pass() {
   const MutexLock lock{work_mutex_};
   if (!own_)
-    own_.emplace(dir_.path(),
-                 OwnWork::Options{.listed = options_.jobs, .clock = clock_, .faults = options_.faults});
+    own_.emplace(dir_.path(), OwnWork::Options{.listed = options_.jobs,
+                                               .clock = clock_,
+                                               .room = [this] { return room_for_jobs(); },
+                                               .faults = options_.faults});
   if (look_wanted_.exchange(false)) own_->look();
   const auto wanted = wanted_work();
   for (OwnWork::Job& j : own_->take(wanted, doing_)) doing_.push_back(std::move(j));

@@ -10,6 +10,7 @@
 
 #include "db/test_dir.h"
 #include "events/own_work.h"
+#include "events/path_lock.h"
 #include "fs/filesystem.h"
 
 namespace indra {
@@ -297,6 +298,64 @@ TEST(Work, GivenAKillBetweenASnapshotAndItsAcknowledgement_WhenOpenedAgain_ThenT
     EXPECT_EQ(v.names(), std::vector<std::string>{"hourly-20231114T231320Z"});
     EXPECT_EQ(v.unfinished(), 0);
   }
+}
+
+// E45: two who write one path under its lock, which ends under one of them while it commits. What is there
+// when the other is granted the lock is never changed by the first.
+TEST(Guard, GivenALockThatEndsWhileAFileIsPlaced_ThenNothingIsPlacedAfterTheNextGrant) {
+  Vault v;
+  v.open();
+  const std::string lock = path_lock("main", "main", "/f");
+  auto coord = must(Coord::open(v.coord()));
+  int placed = 0, refused = 0;
+  std::mt19937 random{5};
+  for (int round = 0; round < 60; ++round) {
+    const double ttl = 0.001 * static_cast<double>(1 + random() % 8);
+    const auto token = must(coord->call("indra_lock", {lock, "a", ttl})).get<std::int64_t>();
+    auto incoming = must(v.fs->incoming(*v.view, v.view->root(), "f"));
+    const std::string mine = "a" + std::to_string(round);
+    must(incoming->write(0, as_view(mine)));
+    incoming->guard(lock, token);
+    Result<Attr> committed = fail(EIO);
+    std::thread a{[&] {
+      std::this_thread::sleep_for(std::chrono::microseconds{static_cast<int>(random() % 6000)});
+      committed = incoming->commit(kMe, {});
+    }};
+    Json granted;
+    while (granted.is_null()) granted = must(coord->call("indra_lock", {lock, "b", 30.0}));
+    const std::string then = resolve_path(*v.view, "/f") ? v.read() : "";
+    a.join();
+    EXPECT_EQ(resolve_path(*v.view, "/f") ? v.read() : "", then);
+    EXPECT_EQ(committed.has_value(), then == mine);
+    if (!committed) EXPECT_EQ(to_errno(committed.error()), EPERM) << committed.error().text();
+    ++(committed ? placed : refused);
+    must(coord->call("indra_unlock", {lock, "b"}));
+  }
+  EXPECT_GT(placed, 0);
+  EXPECT_GT(refused, 0);
+}
+
+TEST(Guard, GivenAPath_ThenItsLockIsNamedAfterIt) {
+  EXPECT_EQ(path_lock("main", "main", "/a/b/"), "path:main:/a/b");
+  EXPECT_EQ(path_lock("main", "main", "/"), "path:main:/");
+  EXPECT_EQ(path_lock("tenant", "agent", "/a"), "path:tenant/agent:/a");
+  const std::string longer = path_lock("main", "main", "/" + std::string(300, 'x'));
+  EXPECT_EQ(longer.size(), std::string{"path:#"}.size() + 64);
+  EXPECT_NE(longer, path_lock("main", "main", "/" + std::string(301, 'x')));
+  EXPECT_TRUE(path_lock("main", "main", "/\xff").starts_with("path:#"));
+}
+
+// E3: a setting of the vault.
+TEST(Guard, GivenAnAgeForChanges_WhenOpenedAgain_ThenItIsKept) {
+  Vault v;
+  v.open();
+  EXPECT_EQ(v.fs->changes_kept(), 90 * 24 * 3600 * kSecond);
+  EXPECT_FALSE(v.fs->keep_changes(0));
+  EXPECT_FALSE(v.fs->keep_changes(INT64_MAX));
+  must(v.fs->keep_changes(3600 * kSecond));
+  v.close();
+  v.open();
+  EXPECT_EQ(v.fs->changes_kept(), 3600 * kSecond);
 }
 
 }  // namespace

@@ -240,7 +240,7 @@ int x_open(sqlite3_vfs* v, const char* name, sqlite3_file* f, int flags, int* ou
   }
   if (!opened) return SQLITE_CANTOPEN;
   c->file = std::move(*opened);
-  if ((flags & SQLITE_OPEN_MAIN_DB) != 0 && (flags & SQLITE_OPEN_READONLY) == 0) {
+  if ((flags & SQLITE_OPEN_MAIN_DB) != 0) {
     const std::scoped_lock lock{o.mutex};
     c->shared = o.shared[name].lock();
     if (!c->shared) o.shared[name] = c->shared = std::make_shared<Shared>();

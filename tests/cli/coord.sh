@@ -81,6 +81,22 @@ expect 1 $i lock run l -- true
 wait
 expect 0 $i lock run l -- true
 
+# The lock of a path, and writes that bring its token.
+expect 0 $i lock run --path :/notes -- sh -c 'echo one | $INDRAFS put - :/notes --lock-token $INDRA_LOCK_TOKEN'
+same "$($i cat :/notes)" one
+token=$($i lock acquire --path :/notes --owner a --ttl 0.2)
+$i lock list | grep -q '^path:main:/notes ' || die "lock list"
+expect 1 $i lock acquire --path main:/notes/ --owner b
+says "lock 'path:main:/notes' is held by 'a'"
+expect 0 $i lock acquire --path :/notes --owner b --wait 5
+printf stale >new
+expect 1 $i put new :/notes --lock-token "$token"
+says "is stale"
+same "$($i cat :/notes)" one
+expect 1 $i put new :/other --lock-token 1
+says "is stale"
+expect 1 $i cat :/other
+
 # Schedules fire while anybody waits for jobs.
 expect 1 $i schedule add s mail '61 * * * *' x
 says "minute 61 is not within 0-59"

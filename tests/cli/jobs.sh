@@ -31,6 +31,23 @@ says "is the vault's own"
 expect 1 $i queue jobs nothing
 says "there is no queue 'nothing'"
 
+# How long the feed can be resumed.
+$i config | grep -q '^changes.keep  *90d ' || die "config"
+expect 2 $i config changes.keep yesterday
+expect 2 $i config changes.keep 12:00
+expect 2 $i config nothing
+expect 0 $i watch --from 0 --once
+expect 0 $i config changes.keep 1s
+sleep 1.1
+expect 0 $i config changes.keep 1s
+forgotten() { ! $i watch --from 0 --once >out 2>err; }
+until_true forgotten || die "old changes are not forgotten"
+says "are no longer kept; the oldest kept is"
+oldest=$(sed -n 's/.*the oldest kept is \([0-9]*\).*/\1/p' err)
+expect 0 $i watch --from "$((oldest - 1))" --once
+grep -q "^ *$oldest " out || die "the oldest is not there"
+expect 0 $i config changes.keep 90d
+
 # Snapshots by the clock.
 expect 1 $i snapshot schedule s '61 * * * *' --keep 2
 says "minute 61 is not within 0-59"

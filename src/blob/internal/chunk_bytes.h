@@ -28,6 +28,8 @@ class ChunkBytes {
                                                ByteView) = 0;
   /// In rows the length counts rows.
   [[nodiscard]] virtual Result<void> free(const std::vector<Extent>&) = 0;
+  /// What was freed before stays so after a power cut.
+  [[nodiscard]] virtual Result<void> sync_freed() = 0;
   [[nodiscard]] virtual Result<void> sync() = 0;
   [[nodiscard]] virtual bool dirty() const = 0;
   [[nodiscard]] virtual Result<std::uint64_t> allocated() = 0;

@@ -148,6 +148,7 @@ class Store final : public ContentStore {
   using ContentStore::work;
   Result<bool> work(Work) override;
   Result<bool> at_rest(Work) override;
+  std::uint64_t unwritten() const override { return queued + buffered; }  // in the order in which they go
   Result<Stats> stats() override;
 
   // States and leases (registry.cpp).

@@ -45,12 +45,15 @@ class SpaceGuard {
   /// ENOSPC when `bytes` more would eat into the margin.
   [[nodiscard]] Result<void> need(std::uint64_t bytes);
   [[nodiscard]] Result<Disk::Space> left();  ///< free without the margin
+  /// What is still in memory is not free any more, though the host does not know.
+  void count_unwritten(const ContentStore* store) { store_ = store; }
 
  private:
   [[nodiscard]] Result<void> refresh();
   Disk& disk_;
   std::string dir_;
   const Clock& clock_;
+  std::atomic<const ContentStore*> store_{nullptr};
   std::atomic<std::uint64_t> free_{0}, total_{0}, used_{0};
   std::atomic<TimeNs> asked_{0};
 };
@@ -96,6 +99,9 @@ class FileSystemImpl final : public FileSystem {
   Result<MergeReport> merge(const Who&, std::string_view bucket, const MergeRequest&) override;
   Result<void> sync(bool publish) override;
   void look_for_jobs() override;
+  TimeNs changes_kept() const override { return keep_changes_; }
+  Result<void> keep_changes(TimeNs) override;
+  [[nodiscard]] const std::string& dir() const { return dir_.path(); }
   Result<bool> tick() override;
   Result<void> settle() override;
   Result<Status> status() override;
@@ -165,6 +171,7 @@ class FileSystemImpl final : public FileSystem {
   [[nodiscard]] Result<bool> work_on(const OwnWork::Job&);
   /// Takes jobs and does some slices of each. True: nothing is left.
   [[nodiscard]] bool work_pass();
+  [[nodiscard]] bool room_for_jobs();
   /// Runs fn in a transaction that first publishes what the mounts of these branches have written (S9).
   [[nodiscard]] Result<void> mutate_published(const std::vector<std::shared_ptr<const BranchView>>& states,
                                               const std::function<Result<void>(Tx&)>& fn);
@@ -178,6 +185,8 @@ class FileSystemImpl final : public FileSystem {
   [[nodiscard]] Result<void> put_content(Tx&, const BranchView&, Session& s, Content::Staged&)
       INDRA_REQUIRES(s.mutex);
   [[nodiscard]] Result<void> forget_private(Tx&, Session& s) INDRA_REQUIRES(s.mutex);
+  /// Of a node that is gone: what was persisted of it and never published.
+  [[nodiscard]] Result<void> forget_persisted(Tx&, SessionKey);
   [[nodiscard]] TimeNs tick_once(bool force);
 
   VaultDir dir_;
@@ -206,6 +215,7 @@ class FileSystemImpl final : public FileSystem {
   std::vector<SessionKey> reapable_ INDRA_GUARDED_BY(orphans_mutex_);
   std::atomic<std::size_t> orphan_count_{0};
   std::atomic<bool> sweep_wanted_{true};  // once after opening
+  std::atomic<TimeNs> keep_changes_{0};
   std::atomic<bool> thin_wanted_{false}, look_wanted_{false};
 
   // Clockwork.

@@ -7,6 +7,7 @@
 #include <array>
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -35,8 +36,9 @@ struct Session {
 
   SharedMutex mutex;
   std::unique_ptr<Content> content INDRA_GUARDED_BY(mutex);  ///< opened with the first read or write
-  BlobId private_blob INDRA_GUARDED_BY(mutex);  ///< what was persisted without being published; 0 = nothing
-  Who who INDRA_GUARDED_BY(mutex);              ///< who wrote last
+  /// What was persisted without being published: its row in `sessions` is there. 0: no bytes.
+  std::optional<BlobId> private_blob INDRA_GUARDED_BY(mutex);
+  Who who INDRA_GUARDED_BY(mutex);  ///< who wrote last
 
   std::atomic<bool> temporary{false};  ///< made without a name (O_TMPFILE)
 
