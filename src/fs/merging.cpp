@@ -161,6 +161,10 @@ class Merging {
     std::vector<std::shared_ptr<const BranchView>> published{source_};
     if (!target_->locked) published.push_back(target_);
     MergeEffect effect;
+    const auto written = [&](NodeId n) {
+      const auto s = fs_.sessions().find({target_->info.id, n});
+      return s && s->writers != 0;
+    };
     bool stale = false;
     auto done = fs_.mutate_published(published, [&](Tx& tx) -> Result<void> {
       INDRA_LET(report.plan, plan(tx));
@@ -173,11 +177,17 @@ class Merging {
       if (!picking) {
         INDRA_LET(report.moment, tree.begin_merge(tx, to, from));
       }
+      // Who writes to a file that gets a successor writes a version before the merge (S13).
+      Seq before;
+      for (const MergeStep& step : report.plan.steps) {
+        if (step.kind != MergeStep::Kind::change || before || !written(step.node)) continue;
+        INDRA_LET(before, tree.pin_before(tx, target_->head.merging()));
+      }
       INDRA_LET(effect, apply_merge(tx, tree, who_, target_->head, report.plan, hooks));
       if (!picking) INDRA_TRY(tree.end_merge(tx, who_, to, from, report.moment));
-      for (const NodeRow& row : effect.lost) {
-        fs_.orphaned(to, row.node);
-        if (const auto s = fs_.sessions().find({to, row.node})) s->unlinked = true;
+      for (const auto& l : effect.lost) {
+        const bool goes_on = l.replaced && S_ISREG(l.row.mode) && written(l.row.node);
+        fs_.was_replaced(to, l.row, goes_on ? before : Seq{});
       }
       return {};
     });
@@ -193,7 +203,7 @@ class Merging {
   void tell(const MergeEffect& effect) {
     const BranchId b = target_->info.id;
     fs_.poke();
-    for (const NodeRow& row : effect.lost) fs_.released(b, row.node);
+    for (const auto& l : effect.lost) fs_.released(b, l.row.node);
     std::set<NodeId> nodes(effect.attributes.begin(), effect.attributes.end());
     for (const auto& n : effect.names) {
       fs_.notify(b, nullptr, Change::entry, n.was, n.at.parent, n.at.name);
@@ -201,7 +211,7 @@ class Merging {
     }
     for (const NodeId n : effect.data) fs_.notify(b, nullptr, Change::data, n);
     for (const NodeId n : nodes) fs_.notify(b, nullptr, Change::attributes, n);
-    for (const NodeRow& row : effect.lost) fs_.notify(b, nullptr, Change::attributes, row.node);
+    for (const auto& l : effect.lost) fs_.notify(b, nullptr, Change::attributes, l.row.node);
   }
 
   FileSystemImpl& fs_;

@@ -1,6 +1,7 @@
 // docs/branches.md, G1..: a test for each rule of merging, on a real vault.
 #include <sys/xattr.h>
 
+#include "fs/history.h"
 #include "fs/internal/merge_world.h"
 
 namespace indra {
@@ -88,6 +89,27 @@ TEST_F(Merge, GivenAFileThatIsOpenInTheTarget_WhenMerged_ThenItsReaderGoesOnWith
   EXPECT_NE(node("main", "/f"), old);
   EXPECT_EQ(line("main", "/f"), doc);
   view("main").release(h);
+}
+
+// G2, S13: a writer's bytes are a version before the merge
+TEST_F(Merge, GivenAFileThatIsBeingWrittenInTheTarget_WhenMerged_ThenTheWriterLosesNothing) {
+  begin();
+  const Handle h = ok(view("main").open(me, node("main", "/f"), O_RDWR));
+  write("agent", "/f", "new");
+  EXPECT_EQ(join(), "");
+  ok(view("main").write(me, h, 0, as_view("late"), false, false));
+  Bytes b(100);
+  ASSERT_EQ(ok(view("main").read(h, 0, b)), 10u);
+  EXPECT_EQ(as_text(ByteView{b}.first(4)), "late");
+  ok(view("main").flush(me, h));
+  view("main").release(h);
+  EXPECT_EQ(read("main", "/f"), "new");
+  bool kept = false;
+  for (const Version& v : ok(versions_of(*fs, "main", {}, "/f"))) {
+    const Bytes bytes = ok(content_of(*fs, "main", v.row, 100));
+    kept = kept || as_text(ByteView{bytes}).starts_with("late");
+  }
+  EXPECT_TRUE(kept);
 }
 
 // G2: what is being written

@@ -75,13 +75,13 @@ class Applier {
     if (successor == successor_.end()) return {};
     INDRA_LET(const auto edge, tree_.lookup(tx_, chain_, s.at.parent, s.at.name));
     if (!edge || edge->node != s.node) return {};
-    INDRA_TRY(remove(s));
+    INDRA_TRY(remove(s, true));
     INDRA_LET(const NodeRow row, tree_.link(tx_, who_, chain_, successor->second, s.at.parent, s.at.name));
     effect_.attributes.push_back(row.node);
     return {};
   }
 
-  Result<void> remove(const MergeStep& s) {
+  Result<void> remove(const MergeStep& s, bool replaced = false) {
     INDRA_LET(const auto edge, tree_.lookup(tx_, chain_, s.at.parent, s.at.name));
     if (!edge) return fail(ENOENT, s.path);
     INDRA_LET(const NodeRow row, S_ISDIR(edge->type)
@@ -89,7 +89,7 @@ class Applier {
                                      : tree_.unlink(tx_, who_, chain_, s.at.parent, s.at.name));
     effect_.names.push_back({s.at, row.node});
     if (row.nlink == 0)
-      effect_.lost.push_back(row);
+      effect_.lost.push_back({row, replaced});
     else
       effect_.attributes.push_back(row.node);
     return {};
@@ -169,7 +169,7 @@ class Applier {
       if (value) INDRA_TRY(tree_.set_xattr(tx_, who_, chain_, made.node, name, ByteView{*value}, 0));
     }
     if (anew) {
-      INDRA_TRY(remove(s));
+      INDRA_TRY(remove(s, true));
       INDRA_TRY(tree_.lift(tx_, chain_, s.at.parent, beside));
       INDRA_LET(NodeRow row,
                 tree_.lay(tx_, who_, chain_, made.node, {s.at.parent, beside}, s.at.parent, s.at.name));
@@ -181,7 +181,7 @@ class Applier {
     successor_[old.node] = r.moved.node;
     effect_.names.push_back({s.at, old.node});
     if (r.replaced && r.replaced->nlink == 0)
-      effect_.lost.push_back(*r.replaced);
+      effect_.lost.push_back({*r.replaced, true});
     else
       effect_.attributes.push_back(old.node);
     return r.moved;

@@ -26,7 +26,11 @@ struct MergeEffect {
   };
   std::vector<Name> names;
   std::vector<NodeId> data, attributes;
-  std::vector<NodeRow> lost;  ///< nodes without a name from now on
+  struct Lost {
+    NodeRow row;
+    bool replaced = false;  ///< by its successor
+  };
+  std::vector<Lost> lost;  ///< nodes without a name from now on
 };
 [[nodiscard]] Result<MergeEffect> apply_merge(Tx&, Tree&, const Who&, const Chain& target, const MergePlan&,
                                               const MergeHooks&);
