@@ -105,6 +105,8 @@ void Mount::hold_events(bool on) {
     impl_->adapter.raiser().resume();
 }
 
+pid_t Mount::raising_process() const { return impl_->adapter.raiser().process(); }
+
 void Mount::wait() {
   std::unique_lock lock{impl_->mutex};
   impl_->over_cv.wait(lock, [&] { return impl_->over; });

@@ -31,8 +31,9 @@ class Mount {
   [[nodiscard]] bool caught_up(std::chrono::milliseconds limit);
   /// Returns once every event for what was done before the call was raised; false when that takes longer.
   [[nodiscard]] bool events_settled(std::chrono::milliseconds limit);
-  void hold_events(bool on);  ///< none is raised until it is off again (tests)
-  void wait();                ///< until it has ended
+  void hold_events(bool on);                    ///< none is raised until it is off again (tests)
+  [[nodiscard]] pid_t raising_process() const;  ///< 0: none at the moment
+  void wait();                                  ///< until it has ended
   [[nodiscard]] const MountOptions& options() const;
 
   /// Inotify events for what others did: raised, not raised because this mount did something later upon the

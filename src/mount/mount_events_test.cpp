@@ -1,4 +1,6 @@
 // Who watches a mount hears of what others do (docs/design/editor-events.md, E1..).
+#include <signal.h>
+
 #include "mount/internal/test_events.h"
 
 namespace indra {
@@ -323,6 +325,79 @@ TEST_F(Events, E3_nothing_changes_by_it) {
   ASSERT_EQ(::stat(at("").c_str(), &st), 0);
   EXPECT_EQ(st.st_mtim.tv_sec, 1'000'000'002);
   EXPECT_EQ(read_file(at("f")), "content");
+}
+
+// A user's call that lasts holds its directory's lock in the kernel: events there wait for it, nothing else
+// does.
+TEST_F(EventsLater, E6_a_directory_that_is_held_stops_only_its_own_events) {
+  std::atomic<bool> hold{false}, held{false};
+  views_.after_operation = [&](std::string_view op) {
+    if (op != "lookup" || !hold.exchange(false)) return;
+    held = true;
+    while (held) std::this_thread::sleep_for(std::chrono::milliseconds{1});
+  };
+  options_.workers = options_.max_workers = 1;
+  start();
+  make_dir("d");
+  make_file("other");
+  ASSERT_TRUE(exists("d") && exists("other"));
+  watch("d", "d");
+  hold = true;
+  std::thread user{[&] { (void)exists("d/absent"); }};
+  ASSERT_TRUE(soon([&] { return held.load(); }));
+  make_file("d/f");
+  make_file("d/g");
+  remove("d/f");
+  EXPECT_FALSE(mount_->events_settled(std::chrono::milliseconds{100}));
+  EXPECT_FALSE(exists("nothing"));  // a request that is answered meanwhile
+  EXPECT_EQ(read_file(at("other")), "");
+  EXPECT_EQ(ear_.heard(), Heard{});
+  held = false;
+  user.join();
+  EXPECT_EQ(heard(), (Heard{"d: CREATE f", "d: CREATE g", "d: DELETE f"}));
+}
+
+TEST_F(EventsLater, E6_a_mount_ends_while_a_call_is_under_way) {
+  std::atomic<bool> hold{false}, held{false};
+  views_.after_operation = [&](std::string_view op) {
+    if (op != "lookup" || !hold.exchange(false)) return;
+    held = true;
+    while (held) std::this_thread::sleep_for(std::chrono::milliseconds{1});
+  };
+  start();
+  make_dir("d");
+  watch("d", "d");
+  hold = true;
+  std::thread user{[&] { (void)exists("d/absent"); }};
+  ASSERT_TRUE(soon([&] { return held.load(); }));
+  make_file("d/f");
+  std::thread end{[&] { (void)mount_->stop(true); }};
+  std::this_thread::sleep_for(std::chrono::milliseconds{50});
+  held = false;
+  user.join();
+  end.join();
+  EXPECT_FALSE(mount_->running());
+}
+
+TEST_F(Events, E9_a_killed_process_is_replaced) {
+  watch("", "top");
+  make_file("f");
+  EXPECT_EQ(heard(), (Heard{"top: CREATE f"}));
+  const pid_t pid = mount_->raising_process();
+  ASSERT_GT(pid, 0);
+  ASSERT_EQ(::kill(pid, SIGKILL), 0);
+  EXPECT_TRUE(soon([&] {
+    make_file("g");
+    settle();
+    remove("g");
+    settle();
+    std::this_thread::sleep_for(std::chrono::milliseconds{50});
+    return mount_->raising_process() != pid && mount_->raising_process() > 0;
+  }));
+  (void)ear_.events();
+  make_file("h");
+  EXPECT_EQ(heard(), (Heard{"top: CREATE h"}));
+  EXPECT_TRUE(exists("f") && exists("h"));
 }
 
 TEST_F(Events, E7_a_file_written_on_and_on_gives_few_events) {

@@ -81,6 +81,7 @@ class Raiser {
   [[nodiscard]] static Attr made_up_attr(WireId id);
 
   [[nodiscard]] Mount::Events figures() const;
+  [[nodiscard]] pid_t process() const noexcept { return pid_.load(std::memory_order_acquire); }
   /// Returns once nothing waits; false when that takes longer than `limit`.
   [[nodiscard]] bool settled(std::chrono::milliseconds limit) INDRA_EXCLUDES(mutex_);
 
