@@ -1,3 +1,4 @@
+// Long because all its parts share what one walk over the manifests has gathered.
 #include "blob/check.h"
 
 #include <fcntl.h>
