@@ -2,11 +2,13 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <fstream>
 
 namespace indra {
 namespace {
@@ -65,8 +67,51 @@ class RealFile final : public DiskFile {
   std::string path_;
 };
 
+class RealMap final : public DiskMap {
+ public:
+  RealMap(int fd, std::string path, MutableBytes bytes) : fd_{fd}, path_{std::move(path)}, bytes_{bytes} {}
+  ~RealMap() override {
+    ::munmap(bytes_.data(), bytes_.size());
+    ::close(fd_);
+  }
+  RealMap(const RealMap&) = delete;
+  RealMap& operator=(const RealMap&) = delete;
+  MutableBytes bytes() override { return bytes_; }
+  Result<void> sync() override {
+    if (::fsync(fd_) != 0) return fail(errno, "sync " + path_);
+    return {};
+  }
+
+ private:
+  int fd_;
+  std::string path_;
+  MutableBytes bytes_;
+};
+
 class RealDisk final : public Disk {
  public:
+  bool exists(const std::string& path) override { return ::access(path.c_str(), F_OK) == 0; }
+  Result<std::unique_ptr<DiskMap>> map(const std::string& path, std::size_t size) override {
+    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) return fail(errno, "open " + path);
+    // Room on the device first: a mapped page without any would be a SIGBUS.
+    int err = ::posix_fallocate(fd, 0, static_cast<off_t>(size));
+    void* at = err == 0 ? ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+    if (at == MAP_FAILED) {
+      if (err == 0) err = errno;
+      ::close(fd);
+      return fail(err, "map " + path);
+    }
+    return std::make_unique<RealMap>(fd, path, MutableBytes{static_cast<std::byte*>(at), size});
+  }
+  std::uint64_t boot() const override {
+    std::ifstream in{"/proc/sys/kernel/random/boot_id"};
+    std::string id;
+    if (!std::getline(in, id)) return 0;
+    std::uint64_t h = 0xCBF29CE484222325ull;
+    for (const char c : id) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001B3ull;
+    return h != 0 ? h : 1;
+  }
   Result<std::unique_ptr<DiskFile>> open(const std::string& path, bool create) override {
     const int fd =
         ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT | O_EXCL : 0), 0600);
@@ -144,6 +189,11 @@ class ObservedDisk final : public Disk {
     if (create) o_({DiskEvent::create, path});
     return std::make_unique<ObservedFile>(std::move(f), path, o_);
   }
+  bool exists(const std::string& path) override { return below_.exists(path); }
+  Result<std::unique_ptr<DiskMap>> map(const std::string& path, std::size_t size) override {
+    return below_.map(path, size);
+  }
+  std::uint64_t boot() const override { return below_.boot(); }
   Result<void> make_dir(const std::string& path) override { return below_.make_dir(path); }
   Result<void> remove(const std::string& path) override {
     auto r = below_.remove(path);

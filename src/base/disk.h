@@ -28,10 +28,23 @@ class DiskFile {
   [[nodiscard]] virtual Result<std::uint64_t> allocated() const = 0;  ///< bytes on the device
 };
 
+/// A file as shared memory: what is stored in it survives the process at once, and a power cut after sync().
+class DiskMap {
+ public:
+  virtual ~DiskMap() = default;
+  [[nodiscard]] virtual MutableBytes bytes() = 0;
+  [[nodiscard]] virtual Result<void> sync() = 0;
+};
+
 class Disk {
  public:
   virtual ~Disk() = default;
   [[nodiscard]] virtual Result<std::unique_ptr<DiskFile>> open(const std::string& path, bool create) = 0;
+  [[nodiscard]] virtual bool exists(const std::string& path) = 0;
+  /// The first `size` bytes of a file, which is made, with room for them, when it is not there.
+  [[nodiscard]] virtual Result<std::unique_ptr<DiskMap>> map(const std::string& path, std::size_t size) = 0;
+  /// Names the time since the machine started: what was written within it cannot be missing. 0: not known.
+  [[nodiscard]] virtual std::uint64_t boot() const = 0;
   [[nodiscard]] virtual Result<void> make_dir(const std::string& path) = 0;  ///< fine when it is there
   [[nodiscard]] virtual Result<void> remove(const std::string& path) = 0;
   [[nodiscard]] virtual Result<std::vector<std::string>> list(const std::string& dir) = 0;

@@ -107,7 +107,13 @@ class InDatabase final : public ChunkBytes {
 std::unique_ptr<ChunkBytes> bytes_in(Segments& s) { return std::make_unique<InSegments>(s); }
 Result<std::unique_ptr<ChunkBytes>> bytes_in(Writer& w) {
   INDRA_LET(const std::int64_t next, w.read([](Tx& tx) -> Result<std::int64_t> {
-    Statement q{tx, "SELECT coalesce(max(id), 0) + 1 FROM chunks"};
+    // A row that is gone may still be named among the dead, or the loose: whoever got its number would die
+    // with it.
+    Statement q{tx,
+                "SELECT max((SELECT coalesce(max(id), 0) FROM chunks),"
+                " (SELECT coalesce(max(offset + length - 1), 0) FROM dead_extents WHERE segment = ?1),"
+                " (SELECT coalesce(max(place + length - 1), 0) FROM loose WHERE segment = ?1)) + 1"};
+    q.bind(1, static_cast<std::int64_t>(kInDatabase));
     INDRA_TRY(q.step());
     return q.int64_at(0);
   }));

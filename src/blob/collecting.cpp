@@ -80,6 +80,7 @@ Result<Row> row_of(Statement& q) {  // id, size, hash, form, data, refs
 
 Result<void> delete_blob(Tx& tx, BlobId id) {
   INDRA_TRY(Statement(tx, "DELETE FROM patches WHERE blob = ?1").bind(1, id).run());
+  INDRA_TRY(Statement(tx, "DELETE FROM folds WHERE blob = ?1").bind(1, id).run());
   return Statement{tx, "DELETE FROM blobs WHERE id = ?1"}.bind(1, id).run();
 }
 
@@ -102,10 +103,12 @@ Result<bool> Store::collect_slice() {
       while (rows.size() < kSmallAtOnce) {
         INDRA_LET(const bool more, q.step());
         if (!more) break;
-        if (!begin_dying(q.id_at<BlobId>(0))) continue;
-        dying.push_back(q.id_at<BlobId>(0));
-        INDRA_LET(Row row, row_of(q));
-        rows.push_back(std::move(row));
+        const auto id = q.id_at<BlobId>(0);
+        if (is_aside(id, kWhole) || !begin_dying(id)) continue;
+        dying.push_back(id);
+        auto row = row_of(q);
+        if (!row && !set_aside(id, kWhole, row.error())) return fail(row.error());
+        if (row) rows.push_back(std::move(*row));
       }
     }
     bool did = false;
@@ -113,7 +116,7 @@ Result<bool> Store::collect_slice() {
       if (!row.is_inline) {
         INDRA_LET(const Standing s, standing(tx, row.id));
         if (row.m.height() > 1 || !s.alone) {
-          if (!family) family = s.family;
+          if (!family && !is_family_aside(s.family)) family = s.family;
           continue;
         }
         std::vector<Entry> entries;
@@ -125,9 +128,12 @@ Result<bool> Store::collect_slice() {
       did = true;
     }
     if (!family) {
-      Statement q{tx, "SELECT family FROM loose LIMIT 1"};
-      INDRA_LET(const bool some, q.step());
-      if (some) family = q.int64_at(0);
+      Statement q{tx, "SELECT DISTINCT family FROM loose"};
+      while (!family) {
+        INDRA_LET(const bool some, q.step());
+        if (!some) break;
+        if (!is_family_aside(q.int64_at(0))) family = q.int64_at(0);
+      }
     }
     return did;
   });
@@ -138,7 +144,10 @@ Result<bool> Store::collect_slice() {
   }
   dying.clear();
   if (!family) return *r;
-  return sweep(*family);
+  auto swept = sweep(*family);
+  // Nothing of a family is freed while a part of it cannot be read.
+  if (!swept && set_family_aside(*family, swept.error())) return true;
+  return swept;
 }
 
 /// Marks what the living of a family refer to; the rest of what its dead held dies with them.

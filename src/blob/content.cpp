@@ -304,6 +304,7 @@ void ContentImpl::hand_on(std::uint64_t index, Slot& slot) INDRA_NO_ANALYSIS {
 }
 
 void ContentImpl::wait_for_workers() {
+  store_.workers().help();
   std::unique_lock lock{jobs_mutex_};
   jobs_done_.wait(lock, [this] { return jobs_ == 0; });
 }
@@ -356,6 +357,7 @@ Result<void> ContentImpl::take_up(std::uint64_t index, bool whole) {
 
 Result<void> ContentImpl::keep_bounds(std::uint64_t spare) {
   if (store_.queued > kQueueLimit) {
+    store_.workers().help();
     std::unique_lock lock{store_.queue_mutex};
     store_.queue_room.wait(lock, [this] { return store_.queued <= kQueueLimit; });
   }

@@ -31,6 +31,19 @@ void Workers::run(std::function<void()> job) {
   }
   more_.notify_one();
 }
+void Workers::help() {
+  if (count_ > 0) return;
+  for (;;) {
+    std::function<void()> job;
+    {
+      const std::lock_guard lock{mutex_};
+      if (jobs_.empty()) return;
+      job = std::move(jobs_.front());
+      jobs_.pop_front();
+    }
+    job();
+  }
+}
 void Workers::loop() {
   std::unique_lock lock{mutex_};
   for (;;) {
@@ -67,7 +80,7 @@ Store::~Store() {
 Result<void> Store::start(const std::string& dir) {
   std::map<std::uint32_t, std::uint64_t> ends;
   INDRA_TRY(writer_.mutate([&](Tx& tx) -> Result<void> {
-    bool clean = true;
+    bool clean = true, folds = false;  // folds: such as are under way have rows
     {
       Statement q{tx, "SELECT name, value FROM content_state"};
       for (;;) {
@@ -75,11 +88,16 @@ Result<void> Store::start(const std::string& dir) {
         if (!more) break;
         if (q.text_at(0) == "ids")
           reserved_ = static_cast<std::uint64_t>(q.int64_at(1));
+        else if (q.text_at(0) == "folds")
+          folds = true;
         else
           clean = q.int64_at(1) != 0;
       }
     }
     unclean_ = !clean;
+    untold_ = unclean_ && !folds;
+    if (!untold_)
+      INDRA_TRY(Statement(tx, "INSERT OR REPLACE INTO content_state(name, value) VALUES('folds', 1)").run());
     INDRA_TRY(Statement(tx, "INSERT OR REPLACE INTO content_state(name, value) VALUES('clean', 0)").run());
     // A segment in which nothing lives any more goes: opening the others removes a file that has no row.
     INDRA_TRY(Statement(tx,
@@ -175,30 +193,83 @@ void Store::discard(const Entry& e) {
 }
 void Store::settle(const Entry&) {}
 
-Result<bool> Store::work() {
+Result<bool> Store::work(Work what) {
   const MutexLock lock{work_mutex_};
-  INDRA_LET(const bool folded, fold_slice());
-  if (folded) return true;
-  INDRA_LET(const bool collected, collect_slice());
-  if (collected) return true;
-  return punch_slice();
+  // What fails keeps nothing else waiting.
+  std::optional<Error> failed;
+  using Slice = Result<bool> (Store::*)();
+  static constexpr Slice kFold[] = {&Store::fold_slice};
+  static constexpr Slice kFree[] = {&Store::collect_slice, &Store::punch_slice};
+  for (const Slice slice :
+       what == Work::fold ? std::span<const Slice>{kFold} : std::span<const Slice>{kFree}) {
+    auto did = (this->*slice)();
+    if (did && *did) return true;
+    if (!did && !failed) failed = std::move(did).error();
+  }
+  return failed ? Result<bool>{fail(*failed)} : false;
 }
 
-Result<bool> Store::at_rest() {
-  {
+bool Store::set_aside(BlobId id, std::uint64_t chunk, const Error& e) {
+  if (e.code != make_error_code(Errc::corrupt) && e.code != std::errc::io_error) return false;
+  const std::string text = "blob " + std::to_string(id.raw()) + ": " + e.text();
+  const MutexLock lock{aside_mutex_};
+  if (!aside_[id].try_emplace(chunk, text).second) return true;
+  log::error("content store: {}; left as it is, the rest goes on", text);
+  return true;
+}
+bool Store::set_family_aside(std::int64_t family, const Error& e) {
+  if (e.code != make_error_code(Errc::corrupt) && e.code != std::errc::io_error) return false;
+  const std::string text = "versions sharing with blob " + std::to_string(family) + ": " + e.text() +
+                           "; none of their space is freed";
+  const MutexLock lock{aside_mutex_};
+  if (families_aside_.try_emplace(family, text).second) log::error("content store: {}", text);
+  return true;
+}
+bool Store::is_aside(BlobId id, std::uint64_t chunk) {
+  const MutexLock lock{aside_mutex_};
+  const auto it = aside_.find(id);
+  return it != aside_.end() && it->second.contains(chunk);
+}
+bool Store::is_family_aside(std::int64_t family) {
+  const MutexLock lock{aside_mutex_};
+  return families_aside_.contains(family);
+}
+
+Result<bool> Store::at_rest(Work what) {
+  if (what == Work::free) {
     const MutexLock lock{garbage_mutex_};
     if (!garbage_.empty()) return false;
   }
+  std::set<BlobId> blobs_aside;
+  std::set<std::int64_t> families_aside;
+  {
+    const MutexLock lock{aside_mutex_};
+    for (const auto& [id, chunks] : aside_) blobs_aside.insert(id);
+    for (const auto& [family, text] : families_aside_) families_aside.insert(family);
+  }
   return writer_.read([&](Tx& tx) -> Result<bool> {
-    Statement q{tx,
-                "SELECT EXISTS(SELECT 1 FROM patches) OR EXISTS(SELECT 1 FROM dead_extents) OR EXISTS(SELECT "
-                "1 FROM loose)"};
-    INDRA_TRY(q.step());
-    if (q.int64_at(0) != 0) return false;
-    Statement z{tx, "SELECT id FROM blobs WHERE refs = 0"};
+    const auto none = [&](const char* sql, const auto& aside) -> Result<bool> {
+      Statement q{tx, sql};
+      for (;;) {
+        INDRA_LET(const bool more, q.step());
+        if (!more) return true;
+        if (!aside(q.int64_at(0))) return false;
+      }
+    };
+    if (what == Work::fold)
+      return none("SELECT DISTINCT blob FROM patches",
+                  [&](std::int64_t b) { return blobs_aside.contains(BlobId{b}); });
+    INDRA_LET(const bool dead,
+              none("SELECT segment FROM dead_extents LIMIT 1", [](std::int64_t) { return false; }));
+    if (!dead) return false;
+    INDRA_LET(const bool loose, none("SELECT DISTINCT family FROM loose",
+                                     [&](std::int64_t f) { return families_aside.contains(f); }));
+    if (!loose) return false;
+    Statement z{tx, "SELECT id, coalesce(family, id) FROM blobs WHERE refs = 0"};
     for (;;) {
       INDRA_LET(const bool more, z.step());
       if (!more) return true;
+      if (blobs_aside.contains(z.id_at<BlobId>(0)) || families_aside.contains(z.int64_at(1))) continue;
       const std::lock_guard lock{registry_};
       if (!states_.contains(z.id_at<BlobId>(0))) return false;  // one in use stays until it is closed
     }
@@ -225,6 +296,10 @@ Result<ContentStore::Stats> Store::stats() {
     return {};
   }));
   INDRA_LET(s.physical, bytes_->allocated());
+  const MutexLock lock{aside_mutex_};
+  for (const auto& [id, chunks] : aside_)
+    for (const auto& [chunk, text] : chunks) s.damage.push_back(text);
+  for (const auto& [family, text] : families_aside_) s.damage.push_back(text);
   return s;
 }
 

@@ -34,7 +34,7 @@ inline constexpr std::size_t kBlockSize = 4096;    // unit of patches
 inline constexpr std::size_t kInlineLimit = 1024;  // docs/decisions/0004-thresholds.md
 inline constexpr std::uint64_t kMaxFileSize = 16ull << 40;
 
-extern const Migration kBlobSchema;  ///< tables blobs, pages, patches, segments, dead_extents
+extern const Migration kBlobSchema, kBlobSchema2;  ///< tables blobs, pages, patches, segments, dead_extents
 
 struct BlobInfo {
   BlobId id;
@@ -101,7 +101,7 @@ class ContentStore {
     std::uint64_t buffer_limit = 64ull << 20;  ///< bytes of unstaged writes in memory, all Contents together
     std::uint64_t cache_limit = 32ull << 20;   ///< verified chunks kept for reading
     enum class Verify { always, sample, never } verify = Verify::always;
-    int workers = 0;           ///< hashing threads; 0 = as many as cores
+    int workers = 0;  ///< hashing threads; 0 = as many as cores; < 0 = none, who waits does the work (tests)
     bool single_file = false;  ///< chunk bytes live in vault.db (table chunks) instead of segments
     std::uint64_t segment_size = 1ull << 30;
     FaultPoints faults;
@@ -130,14 +130,32 @@ class ContentStore {
   /// 1 GiB unless `wait`.
   [[nodiscard]] virtual Result<BlobHash> hash(BlobId, bool wait) = 0;
 
-  /// One slice of background work: patches folded, blobs without references taken apart, their extents
-  /// punched after the commit that freed them is durable, empty segments removed. True: there is more to do.
-  [[nodiscard]] virtual Result<bool> work() = 0;
-  /// No patches, no blob without references, no dead extents.
-  [[nodiscard]] virtual Result<bool> at_rest() = 0;
+  enum class Work {
+    fold,  ///< patches into their chunks
+    free,  ///< blobs without references taken apart, their extents punched after the commit that freed them
+           ///< is durable, empty segments removed
+  };
+  /// One slice of background work. True: there is more to do at once. What is damaged is left alone and named
+  /// in stats(); the rest goes on. Errors: what may pass (a full disk).
+  [[nodiscard]] virtual Result<bool> work(Work) = 0;
+  /// But for what is damaged nothing of that kind is left, now or later: no patches; no blob without
+  /// references, no dead extents.
+  [[nodiscard]] virtual Result<bool> at_rest(Work) = 0;
+  /// One slice of either; what fails of one does not keep the other waiting.
+  [[nodiscard]] Result<bool> work() {
+    auto folded = work(Work::fold);
+    if (folded && *folded) return true;
+    auto freed = work(Work::free);
+    return folded || (freed && *freed) ? freed : folded;
+  }
+  [[nodiscard]] Result<bool> at_rest() {
+    INDRA_LET(const bool folded, at_rest(Work::fold));
+    return folded ? at_rest(Work::free) : Result<bool>{false};
+  }
 
   struct Stats {
     std::uint64_t blobs = 0, logical = 0, unique = 0, physical = 0, patches = 0, dead = 0, inline_bytes = 0;
+    std::vector<std::string> damage;  ///< what background work met and left alone
   };
   [[nodiscard]] virtual Result<Stats> stats() = 0;
 };

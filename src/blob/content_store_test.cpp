@@ -227,6 +227,138 @@ TEST(Content, GivenAnInterruptedFold_WhenReopened_ThenItIsFoldedAgain) {
   }
 }
 
+/// A blob of 500,000 bytes of which chunk 1 has a patch in its third block.
+struct Patched {
+  explicit Patched(TestStore& t, std::uint64_t seed = 1) : bytes{random_bytes(500000, seed)} {
+    id = t.put(bytes).id;
+    auto c = t.content(id);
+    const Bytes some = random_bytes(900, seed + 1);
+    TestStore::take(c->write(65536 + 8192, some));
+    std::copy(some.begin(), some.end(), bytes.begin() + 65536 + 8192);
+    TestStore::take(t.publish(*c, id, true, Content::For::sync));
+    TestStore::take(t.writer().barrier());
+  }
+  Entry entry(TestStore& t) const {
+    const auto l = TestStore::take(t.store().lease(id, false));
+    return TestStore::take(find_chunk(l->state().m, 1, t.store().loader()));
+  }
+  /// Below the patch there is a block that no patch covers.
+  void damage(TestStore& t) const {
+    const Entry e = entry(t);
+    TestStore::take(t.store().bytes().overwrite(e.where, e.length, 30000, as_view("damage")));
+    TestStore::take(t.store().bytes().sync());
+  }
+  Bytes bytes;
+  BlobId id;
+};
+
+TEST(Content, GivenAFoldThatFailed_WhenTheFileIsClosedAndTheVaultToo_ThenItsBytesAreGood) {  // C22, C23
+  for (const std::string_view point : {"fold.overwritten", "fold.rows"}) {
+    bool armed = false;
+    ContentStore::Options o;
+    o.faults = FaultPoints{[&](std::string_view p) -> Result<void> {
+      if (armed && p == point) return fail(EIO, std::string{p});
+      return {};
+    }};
+    TestStore t{o};
+    const Patched f{t};
+    armed = true;
+    (void)t.settle();
+    armed = false;
+    EXPECT_EQ(t.get(f.id), f.bytes) << point << ": nobody had it open";
+    t.close();
+    t.open();
+    EXPECT_EQ(t.get(f.id), f.bytes) << point << ": after an orderly close";
+    TestStore::take(t.settle());
+    EXPECT_EQ(TestStore::take(t.store().stats()).patches, 0u);
+    EXPECT_EQ(t.get(f.id), f.bytes) << point;
+    EXPECT_TRUE(t.check());
+  }
+}
+
+TEST(Content, GivenACrashBesideAPatch_WhenTheChunkIsDamaged_ThenItIsFoundAndNotBlessed) {  // C23
+  for (const bool during_the_fold : {false, true}) {
+    bool armed = false;
+    ContentStore::Options o;
+    o.faults = FaultPoints{[&](std::string_view p) -> Result<void> {
+      if (armed && p == "fold.rows") return fail(EIO, std::string{p});
+      return {};
+    }};
+    TestStore t{o};
+    const Patched f{t};
+    if (during_the_fold) {
+      armed = true;
+      (void)t.settle();
+      armed = false;
+      TestStore::take(t.store().bytes().sync());
+    }
+    t.crash();
+    EXPECT_EQ(t.get(f.id), f.bytes);
+    f.damage(t);
+    TestStore::take(t.settle());
+    auto c = TestStore::take(t.store().open_frozen(BucketId{1}, f.id));
+    Bytes out(65536);
+    const auto bad = c->read(65536, out);
+    ASSERT_FALSE(bad) << during_the_fold;
+    EXPECT_EQ(bad.error().code, make_error_code(Errc::corrupt));
+    EXPECT_TRUE(c->read(0, out));
+    EXPECT_FALSE(t.store().hash(f.id, true)) << "a hash of damaged bytes";
+  }
+}
+
+TEST(Content, GivenAWriteOverAChunkWhoseFoldFailed_WhenReopened_ThenItIsWhole) {  // C23
+  bool armed = false;
+  ContentStore::Options o;
+  o.faults = FaultPoints{[&](std::string_view p) -> Result<void> {
+    if (armed && p == "fold.rows") return fail(EIO, std::string{p});
+    return {};
+  }};
+  TestStore t{o};
+  Patched f{t};
+  armed = true;
+  (void)t.settle();
+  armed = false;
+  for (const bool copy : {false, true}) {
+    auto c = t.content(f.id);
+    const Bytes some = random_bytes(100, copy ? 8 : 9);
+    TestStore::take(c->write(65536 + 8200, some));
+    std::copy(some.begin(), some.end(), f.bytes.begin() + 65536 + 8200);
+    f.id = TestStore::take(t.publish(*c, f.id, !copy, Content::For::sync)).id;
+    EXPECT_EQ(TestStore::read_all(*c), f.bytes);
+  }
+  t.crash();
+  EXPECT_EQ(t.get(f.id), f.bytes);
+  TestStore::take(t.settle());
+  EXPECT_EQ(t.get(f.id), f.bytes);
+  EXPECT_TRUE(t.check());
+}
+
+TEST(Content, GivenADamagedChunkWithAPatch_WhenWorkGoesOn_ThenItIsSetAsideAndToldAndTheRestIsDone) {  // C34
+  ContentStore::Options o;
+  o.cache_limit = 0;
+  TestStore t{o};
+  const Patched bad{t, 1}, good{t, 5};
+  const BlobInfo gone = t.put(random_bytes(300000, 9));
+  bad.damage(t);
+  TestStore::take(t.drop(gone.id));
+  TestStore::take(t.settle());
+  const auto s = TestStore::take(t.store().stats());
+  EXPECT_EQ(s.patches, 1u) << "the bad one's";
+  EXPECT_EQ(s.blobs, 2u);
+  EXPECT_EQ(s.dead, 0u);
+  ASSERT_EQ(s.damage.size(), 1u);
+  EXPECT_THAT(s.damage[0], testing::HasSubstr("chunk 1"));
+  EXPECT_TRUE(TestStore::take(t.store().at_rest()));
+  EXPECT_EQ(t.get(good.id), good.bytes);
+  // Written anew it is well again.
+  auto c = t.content(bad.id);
+  TestStore::take(c->write(65536, ByteView{bad.bytes}.subspan(65536, 65536)));
+  TestStore::take(t.publish(*c, bad.id));
+  TestStore::take(t.settle());
+  EXPECT_EQ(TestStore::read_all(*c), bad.bytes);
+  EXPECT_EQ(TestStore::take(t.store().stats()).patches, 0u);
+}
+
 TEST(Content, GivenADamagedChunk_WhenRead_ThenOnlyThatRangeFails) {
   TestStore t;
   const Bytes bytes = random_bytes(400000, 1);
@@ -289,6 +421,32 @@ TEST(Content, GivenASingleFileVault_WhenUsed_ThenThereAreNoSegments) {
   TestStore::take(t.drop(i.id));
   TestStore::take(t.settle());
   EXPECT_EQ(TestStore::take(t.store().stats()).physical, 0u);
+}
+
+TEST(Content, GivenASingleFileVault_WhenADeadChunkIsStillListed_ThenItsNumberIsNotGivenAgain) {  // C35
+  ContentStore::Options o;
+  o.single_file = true;
+  TestStore t{o};
+  const auto listed = [&] {
+    return TestStore::take(t.writer().read([](Tx& tx) -> Result<std::int64_t> {
+      Statement q{tx, "SELECT count(*) FROM dead_extents"};
+      INDRA_TRY(q.step());
+      return q.int64_at(0);
+    }));
+  };
+  const BlobInfo gone = t.put(random_bytes(200'000, 1));
+  TestStore::take(t.drop(gone.id));
+  t.clock.advance(10 * kSecond);
+  for (int turn = 0; turn < 100 && listed() == 0; ++turn) (void)TestStore::take(t.store().work());
+  ASSERT_GT(listed(), 0);
+  t.crash();  // the rows of the dead go at the start
+  t.crash();
+  ASSERT_GT(listed(), 0);
+  const Bytes bytes = random_bytes(200'000, 2);
+  const BlobInfo i = t.put(bytes);
+  TestStore::take(t.settle());
+  ASSERT_EQ(listed(), 0);
+  EXPECT_EQ(t.get(i.id), bytes);
 }
 
 TEST(Content, GivenReadersAFolderAndAWriter_WhenAllRun_ThenEveryBlockIsAlwaysWhole) {

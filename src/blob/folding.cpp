@@ -14,12 +14,20 @@ constexpr std::uint64_t kCheapHoles = 4 << 20;
 }  // namespace
 
 void Store::note_patched(BlobId id, std::uint64_t bytes) {
-  const MutexLock lock{patched_mutex_};
-  patched_[id] = {clock_.steady(), bytes};
+  {
+    const MutexLock lock{patched_mutex_};
+    patched_[id] = {clock_.steady(), bytes};
+  }
+  const MutexLock lock{aside_mutex_};  // it may have been mended
+  aside_.erase(id);
 }
 void Store::note_unpatched(BlobId id) {
-  const MutexLock lock{patched_mutex_};
-  patched_.erase(id);
+  {
+    const MutexLock lock{patched_mutex_};
+    patched_.erase(id);
+  }
+  const MutexLock lock{aside_mutex_};
+  aside_.erase(id);
 }
 
 Result<bool> Store::fold_slice() {
@@ -30,11 +38,14 @@ Result<bool> Store::fold_slice() {
     for (const auto& [id, p] : patched_)
       if (now - p.last >= options_.fold_after || p.bytes > options_.patch_limit) due.push_back(id);
   }
+  std::optional<Error> failed;
   for (const BlobId id : due) {
-    INDRA_LET(const bool did, fold(id));
-    if (did) return true;
+    auto did = fold(id);
+    if (did && *did) return true;
+    if (did || set_aside(id, kWhole, did.error())) continue;
+    if (!failed) failed = std::move(did).error();
   }
-  return false;
+  return failed ? Result<bool>{fail(*failed)} : false;
 }
 
 Result<bool> Store::fold(BlobId id) {
@@ -60,44 +71,50 @@ Result<bool> Store::fold(BlobId id) {
     note_unpatched(id);
     return false;
   }
-  if (writer_.durable() < writer_.mutations()) INDRA_TRY(writer_.barrier());
   INDRA_LET(const Standing before, writer_.read([&](Tx& tx) { return standing(tx, id); }));
   INDRA_TRY(ensure_ids(1024));
 
   std::vector<Change> changes;
   std::vector<Entry> appended;
   std::vector<PlacedPtr> guards;
+  struct InPlace {
+    Change to;
+    Entry old;
+    Patches::iterator from, end;
+  };
+  std::vector<InPlace> in_place;
   const bool root = m.size <= kChunkSize;
+  bool damaged = false;
   auto it = patches.begin();
   while (it != patches.end() && changes.size() < kSlice) {
     const std::uint64_t index = it->first / kBlocks;
-    auto end = it;
-    while (end != patches.end() && end->first / kBlocks == index) ++end;
+    const auto from = it;
+    while (it != patches.end() && it->first / kBlocks == index) ++it;
+    if (is_aside(id, index)) {
+      damaged = true;
+      continue;
+    }
     const std::uint32_t logical = chunk_length(m.size, index);
     INDRA_LET(const Entry old, find_chunk(m, index, loader()));
     Bytes all(logical);
-    INDRA_TRY(read_blob(state, index * kChunkSize, all));
+    if (auto r = read_blob(state, index * kChunkSize, all); !r) {
+      if (!set_aside(id, index, r.error())) return fail(r.error());
+      damaged = true;
+      continue;
+    }
     Entry e = old;
     stored -= old.length;
-    for (auto p = it; p != end; ++p)
+    for (auto p = from; p != it; ++p)
       if (p->first % kBlocks * kBlockSize >= old.length) stored -= p->second->size();
     if (old.present() && old.length == logical &&
         (before.alone || static_cast<std::int64_t>(old.birth) == before.owner)) {
-      INDRA_TRY(options_.faults.at("fold.overwrite"));
-      const WriteLock lock{state.rw};
-      state.torn.insert(index);
-      cache_.drop(old.where);
-      for (auto p = it; p != end; ++p) {
-        const auto at = static_cast<std::uint32_t>(p->first % kBlocks * kBlockSize);
-        INDRA_TRY(bytes_->overwrite(old.where, old.length, at, *p->second));
-        INDRA_TRY(options_.faults.at("fold.overwritten"));
-      }
       const BlobHash whole = root ? BlobHash::of(all) : BlobHash{};
       if (root)
         std::memcpy(e.cv.bytes.data(), whole.bytes().data(), 32);
       else
         e.cv = chunk_cv(index, all);
       e.root = root;
+      in_place.push_back({{index, e}, old, from, it});
     } else {
       INDRA_LET(e, append(*small_lane_, small_mutex_, index, root, all));
       guards.push_back(std::make_shared<Placed>(*this, e, true, nullptr));
@@ -105,9 +122,41 @@ Result<bool> Store::fold(BlobId id) {
     }
     stored += e.length;
     changes.push_back({index, e});
-    it = end;
   }
-  const bool last = it == patches.end();
+  if (changes.empty()) {  // only what is damaged is left
+    const MutexLock lock{patched_mutex_};
+    patched_.erase(id);
+    return false;
+  }
+  const bool finished = it == patches.end(), last = finished && !damaged;
+
+  // What the chunks will be is durable before they are touched: so are the patches (C22, C23).
+  if (!in_place.empty()) {
+    INDRA_TRY(writer_.mutate([&](Tx& tx) -> Result<void> {
+      for (const InPlace& c : in_place)
+        INDRA_TRY(Statement(tx, "INSERT OR REPLACE INTO folds(blob, chunk, cv) VALUES(?1, ?2, ?3)")
+                      .bind(1, id)
+                      .bind(2, static_cast<std::int64_t>(c.to.index))
+                      .bind_blob(3, c.to.entry.cv.bytes)
+                      .run());
+      return {};
+    }));
+    {
+      const WriteLock lock{state.rw};
+      for (const InPlace& c : in_place) state.torn[c.to.index] = c.to.entry.cv;
+    }
+    INDRA_TRY(writer_.barrier());
+  }
+  for (const InPlace& c : in_place) {
+    INDRA_TRY(options_.faults.at("fold.overwrite"));
+    const WriteLock lock{state.rw};
+    cache_.drop(c.old.where);
+    for (auto p = c.from; p != c.end; ++p) {
+      const auto at = static_cast<std::uint32_t>(p->first % kBlocks * kBlockSize);
+      INDRA_TRY(bytes_->overwrite(c.old.where, c.old.length, at, *p->second));
+      INDRA_TRY(options_.faults.at("fold.overwritten"));
+    }
+  }
   INDRA_LET(const Draft draft, edit(m, m.size, changes, loader()));
   std::optional<BlobHash> hash;
   if (last) {
@@ -162,7 +211,12 @@ Result<bool> Store::fold(BlobId id) {
     }
     ++state.version;
   }
-  if (last) note_unpatched(id);
+  if (last) {
+    note_unpatched(id);
+  } else if (finished) {
+    const MutexLock lock{patched_mutex_};
+    patched_.erase(id);
+  }
   return true;
 }
 

@@ -99,6 +99,19 @@ Result<void> Store::read_entry(const Entry& e, std::uint64_t index, std::uint32_
   return {};
 }
 
+INDRA_NO_ANALYSIS Result<Bytes> Store::read_torn(const BlobState& s, const Entry& e, std::uint64_t index,
+                                                 bool root, const Cv& expected) {
+  Bytes all(e.length);
+  INDRA_TRY(bytes_->read(e.where, all));
+  lay_over(s.patches, index * kChunkSize, all);
+  const bool good = options_.verify == Options::Verify::never ||
+                    (root ? std::ranges::equal(BlobHash::of(all).bytes(), expected.bytes)
+                          : chunk_cv(index, all) == expected);
+  if (good) return all;
+  return fail(Errc::corrupt, "chunk " + std::to_string(index) + " at " + std::to_string(e.segment()) + ":" +
+                                 std::to_string(e.offset()) + ", being folded");
+}
+
 Result<void> Store::read_blob(BlobState& s, std::uint64_t at, MutableBytes out) {
   const PageLoader load = loader();
   while (!out.empty()) {
@@ -127,7 +140,15 @@ Result<void> Store::read_blob(BlobState& s, std::uint64_t at, MutableBytes out) 
       INDRA_LET(const Entry e, find_chunk(m, index, load));
       const ReadLock lock{s.rw};
       if (s.version != version) continue;
-      const bool void_cv = s.torn.contains(index) || (unclean_ && patched(s.patches, index, 1));
+      if (const auto torn = s.torn.find(index); torn != s.torn.end()) {
+        INDRA_LET(const Bytes all, read_torn(s, e, index, m.size <= kChunkSize, torn->second));
+        const std::size_t have =
+            in_chunk < all.size() ? std::min<std::size_t>(inside, all.size() - in_chunk) : 0;
+        std::memcpy(piece.data(), all.data() + in_chunk, have);
+        std::memset(piece.data() + have, 0, inside - have);
+        break;
+      }
+      const bool void_cv = untold_ && patched(s.patches, index, 1);
       INDRA_TRY(read_entry(e, index, in_chunk, piece.first(inside), void_cv));
       if (!s.patches.empty()) lay_over(s.patches, at, piece.first(inside));
       break;

@@ -1,4 +1,6 @@
 // States of blobs in use: who reads them, who changes them, and what may not be collected meanwhile.
+#include <algorithm>
+
 #include "blob/internal/store.h"
 
 namespace indra::blob {
@@ -116,6 +118,7 @@ Result<void> Store::load(BlobState& state) {
     bool is_inline;
     Bytes data;
     Patches patches;
+    std::map<std::uint64_t, Cv> torn;
   };
   INDRA_LET(Row row, writer_.read([&](Tx& tx) -> Result<Row> {
     Statement q{tx, "SELECT bucket, size, coalesce(stored, size), hash, form, data FROM blobs WHERE id = ?1"};
@@ -144,6 +147,16 @@ Result<void> Store::load(BlobState& state) {
       r.patches[static_cast<std::uint64_t>(p.int64_at(0))] =
           std::make_shared<const Bytes>(d.begin(), d.end());
     }
+    if (r.patches.empty()) return r;
+    Statement t{tx, "SELECT chunk, cv FROM folds WHERE blob = ?1"};
+    t.bind(1, state.id);
+    for (;;) {
+      INDRA_LET(const bool more, t.step());
+      if (!more) break;
+      Cv& cv = r.torn[static_cast<std::uint64_t>(t.int64_at(0))];
+      if (t.blob_at(1).size() != cv.bytes.size()) return fail(Errc::corrupt, "fold");
+      std::ranges::copy(t.blob_at(1), cv.bytes.begin());
+    }
     return r;
   }));
   auto page = std::make_shared<Page>();
@@ -160,6 +173,7 @@ Result<void> Store::load(BlobState& state) {
   if (row.is_inline) state.inline_data = std::move(row.data);
   state.stored = row.stored;
   state.patches = std::move(row.patches);
+  state.torn = std::move(row.torn);
   state.loaded = true;
   return {};
 }

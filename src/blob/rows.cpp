@@ -133,6 +133,12 @@ Result<void> Store::put_patch(Tx& tx, BlobId blob, std::uint64_t block, ByteView
       .run();
 }
 Result<void> Store::drop_patches(Tx& tx, BlobId blob, std::uint64_t from, std::uint64_t to) {
+  // A chunk that loses patches is a new one, or cut off.
+  INDRA_TRY(Statement(tx, "DELETE FROM folds WHERE blob = ?1 AND chunk >= ?2 AND chunk < ?3")
+                .bind(1, blob)
+                .bind(2, as_int(from / kBlocks))
+                .bind(3, as_int((to + kBlocks - 1) / kBlocks))
+                .run());
   return Statement{tx, "DELETE FROM patches WHERE blob = ?1 AND block >= ?2 AND block < ?3"}
       .bind(1, blob)
       .bind(2, as_int(from))

@@ -79,4 +79,16 @@ CREATE VIEW v_blobs AS
   FROM blobs;
 )sql"};
 
+const Migration kBlobSchema2{"blob: folds under way", R"sql(
+-- A chunk that patches are being written into, in place: what its CV will be (its hash, in a blob of at most 64 KiB).
+-- Durable before the first byte is overwritten, gone with the patches. While it is here, the bytes below the patches
+-- are checked against it, and no patch is added to the chunk (C23).
+CREATE TABLE folds(
+  blob  INTEGER NOT NULL,
+  chunk INTEGER NOT NULL,             -- index
+  cv    BLOB NOT NULL,                -- 32 bytes
+  PRIMARY KEY(blob, chunk)
+) WITHOUT ROWID;
+)sql"};
+
 }  // namespace indra

@@ -502,6 +502,10 @@ struct Segments::Impl {
     };
     if (auto r = sync_all(); !r) {
       failed = true;
+      // Even for want of space: what the kernel could not write it has forgotten. It must not look as if it
+      // could be tried again.
+      const int code = to_errno(r.error());
+      if (code == ENOSPC || code == EDQUOT) return fail(EIO, r.error().text());
       return r;
     }
     std::uint64_t expected = seen;  // nothing came since: clean

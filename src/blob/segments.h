@@ -63,7 +63,7 @@ class Segments {
   [[nodiscard]] Result<void> overwrite(const Extent&, std::uint32_t at, ByteView bytes);
   /// Everything appended or overwritten before the call survives a power cut, and the directory entries too.
   /// Calls at the same time share the work. A failed write (a full disk) may be tried again, a failed
-  /// fdatasync not.
+  /// fdatasync not: it is never ENOSPC or EDQUOT.
   [[nodiscard]] Result<void> sync();
   /// False only when all that was appended or overwritten is durable: not while a sync is still at work.
   [[nodiscard]] bool dirty() const noexcept;

@@ -43,6 +43,10 @@ using Ends = std::map<std::uint32_t, std::uint64_t>;
 
 std::unique_ptr<Segments> open(Disk& disk, const Ends& ends = {}, Segments::Options o = {},
                                const std::string& dir = "/s") {
+  if (dir == "/s") {  // the vault's to make durable
+    EXPECT_TRUE(disk.make_dir(dir));
+    EXPECT_TRUE(disk.sync_dir(""));
+  }
   auto s = Segments::open(disk, dir, ends, std::move(o));
   EXPECT_TRUE(s) << s.error().text();
   return s ? std::move(*s) : nullptr;

@@ -43,6 +43,7 @@ class StagedImpl final : public Content::Staged {
   Result<void> collect_changes() INDRA_NO_ANALYSIS;
   Result<void> take_slot(std::uint64_t index, bool patches_do,
                          std::vector<Change>& changes) INDRA_NO_ANALYSIS;
+  [[nodiscard]] bool torn(std::uint64_t index) const;
   Result<void> make_patches(std::uint64_t index, std::uint16_t blocks, const Bytes& bytes,
                             const Entry& under);
   Result<void> forget_patches(std::uint64_t from_block, std::uint64_t to_block, bool count);
@@ -211,6 +212,13 @@ Result<void> StagedImpl::forget_patches(std::uint64_t from, std::uint64_t to, bo
   return {};
 }
 
+/// A fold began to overwrite the chunk: what it has to become is known, and must not change (C23).
+bool StagedImpl::torn(std::uint64_t index) const {
+  if (!base_ || fresh_ || was_inline_) return false;
+  const ReadLock lock{base_->state().rw};
+  return base_->state().torn.contains(index);
+}
+
 Result<void> StagedImpl::take_slot(std::uint64_t index, bool patches_do, std::vector<Change>& changes) {
   Slot* slot = &c_.slots_.at(index);
   const std::uint32_t logical = chunk_length(size_, index);
@@ -226,9 +234,10 @@ Result<void> StagedImpl::take_slot(std::uint64_t index, bool patches_do, std::ve
     const auto blocks = static_cast<std::uint16_t>(mask & blocks_below(logical));
     if (slot->over == 0 || (blocks == 0 && !slot->whole && !under.present())) return {};
     const std::uint64_t n = static_cast<std::uint64_t>(std::popcount(blocks)) * kBlockSize;
-    const bool as_patches = how_ == Content::For::sync
-                                ? patches_do || n <= kPatchChunk
-                                : !fresh_ && size_ > kChunkSize && under.present() && n <= kPatchChunk;
+    const bool as_patches =
+        !torn(index) &&
+        (how_ == Content::For::sync ? patches_do || n <= kPatchChunk
+                                    : !fresh_ && size_ > kChunkSize && under.present() && n <= kPatchChunk);
     if (as_patches && !slot->whole) return make_patches(index, blocks, *slot->bytes, under);
     INDRA_TRY(c_.spill(index, whole_));
     slot = &c_.slots_.at(index);
@@ -466,6 +475,12 @@ Result<BlobInfo> StagedImpl::apply_new(Tx& tx, const std::optional<Standing>& ba
   }
   INDRA_TRY(share(tx, family));
   if (shares)
+    INDRA_TRY(
+        Statement(tx, "INSERT INTO folds(blob, chunk, cv) SELECT ?2, chunk, cv FROM folds WHERE blob = ?1")
+            .bind(1, base_->state().id)
+            .bind(2, id)
+            .run());
+  if (shares)
     INDRA_TRY(Statement(tx,
                         "INSERT INTO patches(blob, block, seal, data) SELECT ?2, block, seal, data FROM "
                         "patches WHERE blob = ?1")
@@ -488,6 +503,13 @@ Result<BlobInfo> StagedImpl::apply_new(Tx& tx, const std::optional<Standing>& ba
 // Accept
 // ------------------------------------------------------------------------------------------------------
 
+namespace {
+// As drop_patches().
+void forget_torn(std::map<std::uint64_t, Cv>& torn, std::uint64_t from, std::uint64_t to) {
+  torn.erase(torn.lower_bound(from / kBlocks), torn.lower_bound((to + kBlocks - 1) / kBlocks));
+}
+}  // namespace
+
 Patches StagedImpl::patches_after() const {
   Patches p;
   if (kind_ != Kind::tree) return p;
@@ -508,13 +530,16 @@ void StagedImpl::accept() {
     next = fresh_lease_;
     const WriteLock lock{next->state().rw};
     next->state().patches = patches_after();
-    if (base_ && base_->state().id != next->state().id) next->state().torn = base_->state().torn;
+    if (kind_ == Kind::tree && base_ && !fresh_ && !was_inline_ && base_->state().id != next->state().id) {
+      next->state().torn = base_->state().torn;
+      for (const auto& [from, to] : gone_) forget_torn(next->state().torn, from, to);
+    }
   } else {
     BlobState& state = base_->state();
     const WriteLock lock{state.rw};
     for (const auto& [from, to] : gone_) {
       state.patches.erase(state.patches.lower_bound(from), state.patches.lower_bound(to));
-      state.torn.erase(state.torn.lower_bound(from / kBlocks), state.torn.lower_bound(to / kBlocks));
+      forget_torn(state.torn, from, to);
     }
     for (auto& [block, data] : patches_) state.patches[block] = data;
     state.m = kind_ == Kind::tree ? result_ : Manifest{size_, std::make_shared<Page>()};

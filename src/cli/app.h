@@ -66,12 +66,16 @@ struct VaultPath {
 
 /// An indrafs mount of this machine, from /proc/self/mountinfo.
 struct HostMount {
-  std::string mountpoint, root, source;
+  std::string mountpoint, root, source, device;
 };
 [[nodiscard]] std::vector<HostMount> parse_mountinfo(std::string_view text);
 [[nodiscard]] std::vector<HostMount> indrafs_mounts();
 /// The mount that holds the absolute path, the innermost one.
 [[nodiscard]] const HostMount* mount_of(const std::vector<HostMount>&, std::string_view path);
+/// The mount of its daemon that `m` shows, or a part of which it shows at another place (a bind mount): where
+/// the daemon made it.
+[[nodiscard]] const HostMount* made_as(const std::vector<HostMount>&, const HostMount& m,
+                                       const Json& daemons_mounts);
 /// What a path below the mount point means: branch, snapshot and path. `mount` as Service lists it.
 [[nodiscard]] std::optional<Place> place_in_mount(const Json& mount, std::string_view below);
 /// Absolute, without symlinks where they can be resolved; a dead mount is not touched.
@@ -107,6 +111,9 @@ void add_cp(CLI::App&, Context&);
 void add_import(CLI::App&, Context&);
 void add_export(CLI::App&, Context&);
 void add_sync(CLI::App&, Context&);
+void add_diff(CLI::App&, Context&);
+void add_log(CLI::App&, Context&);
+void add_try(CLI::App&, Context&);
 void add_branch(CLI::App&, Context&);
 void add_snapshot(CLI::App&, Context&);
 void add_watch(CLI::App&, Context&);

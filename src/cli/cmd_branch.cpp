@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 
 #include "cli/app.h"
+#include "cli/coord.h"
 #include "cli/terminal.h"
+#include "events/own_work.h"
 
 namespace indra::cli {
 namespace {
@@ -164,6 +166,45 @@ void add_snapshot(CLI::App& app, Context& ctx) {
              return status;
            })
       ->add_option("NAME", *names, "which")
+      ->required();
+  auto plan = std::make_shared<SnapshotPlan>();
+  auto when = std::make_shared<std::string>();
+  CLI::App* schedule = add_verb(
+      *group, ctx, "schedule",
+      "Snapshots by the clock while the vault is mounted, the newest kept; prints when first",
+      "  indrafs snapshot schedule hourly @hourly --keep 24\n"
+      "  indrafs snapshot schedule nightly '30 3 * * *' --keep 30 --branch agent",
+      [&ctx, plan, when]() -> Result<int> {
+        check_name(plan->name);
+        {
+          INDRA_LET(Client * client, ctx.reach(ctx.vault()));
+          INDRA_LET(const Json all, client->call({{"verb", "branch_list"}}));
+          const Json branches = all.value("branches", Json::array());
+          if (std::none_of(branches.begin(), branches.end(),
+                           [&](const Json& b) { return b["name"] == name_to_json(plan->branch); }))
+            return fail(ENOENT, "there is no branch " + plan->branch + "; `indrafs branch list` shows them");
+        }
+        INDRA_LET(const auto coord, open_coord(ctx, true));
+        INDRA_LET(const double first, schedule_snapshots(*coord, *plan, *when));
+        fmt::print("{}\n", time_text(static_cast<TimeNs>(first) * kSecond));
+        return 0;
+      });
+  schedule->add_option("NAME", plan->name, "they are named NAME-20261121T080000Z (UTC)")->required();
+  schedule
+      ->add_option("WHEN", *when, "@hourly, @daily, @weekly, @every 90m, or minute hour day month weekday")
+      ->required();
+  schedule->add_option("--keep", plan->keep, "so many, the newest; older ones of this NAME are deleted")
+      ->required();
+  schedule->add_option("--branch", plan->branch, "of which branch (default: main)");
+  auto gone = std::make_shared<SnapshotPlan>();
+  add_verb(*group, ctx, "unschedule", "No more snapshots of that name by the clock; those there are stay",
+           "  indrafs snapshot unschedule hourly",
+           [&ctx, gone]() -> Result<int> {
+             INDRA_LET(const auto coord, open_coord(ctx));
+             INDRA_TRY(coord->call("indra_unschedule", {gone->schedule()}));
+             return 0;
+           })
+      ->add_option("NAME", gone->name, "as it was scheduled")
       ->required();
 }
 

@@ -40,12 +40,12 @@ Result<std::optional<double>> next_chance(Coord& c, const std::string& queue) {
 /// schedules that are due: so they fire without a daemon.
 Result<Json> claim(Coord& c, const QueueArgs& a, std::int64_t n, std::optional<double> wait) {
   const double until = wait ? seconds_now() + *wait : 0;
-  for (;;) {
+  for (bool first = true;; first = false) {  // the first is asked for all the same: it may be refused
     const auto seen = c.ticket();
     INDRA_LET(const Json fire, c.call("indra_schedule_next", {}));
     if (fire.is_number() && fire.get<double>() <= seconds_now()) INDRA_TRY(c.call("indra_schedule_tick", {}));
     INDRA_LET(const auto next, next_chance(c, a.name));
-    if (next && *next <= seconds_now()) {
+    if (first || (next && *next <= seconds_now())) {
       Coord::Arguments arguments{a.name, a.worker, n};
       if (a.visibility) arguments.emplace_back(*a.visibility);
       INDRA_LET(Json jobs, c.call_json("indra_claim", arguments));
@@ -117,6 +117,28 @@ Result<int> list(Context& ctx) {
                shown_name(text_field(q, "queue")), int_field(q, "ready"), int_field(q, "delayed"),
                int_field(q, "claimed"), int_field(q, "dead"), int_field(q, "done"),
                bool_field(q, "paused") ? "; paused" : "");
+  return 0;
+}
+
+Result<int> jobs(Context& ctx, const QueueArgs& a) {
+  INDRA_LET(const auto c, open_coord(ctx));
+  INDRA_TRY(c->call("indra_stats", {a.name}));  // there is such a queue
+  INDRA_LET(Json all,
+            objects(*c,
+                    "SELECT id, CASE state WHEN 0 THEN 'ready' WHEN 1 THEN 'claimed' ELSE 'delayed' "
+                    "END, attempts, worker, key, error, run_at / 1000.0, claim_until / 1000.0, "
+                    "created / 1000.0 FROM indra_jobs WHERE queue = ? ORDER BY id",
+                    {"id", "state", "attempts", "worker", "key", "error", "run_at", "claim_until", "created"},
+                    {a.name}));
+  if (ctx.json) {
+    fmt::print("{}\n", all.dump(2, ' ', false, Json::error_handler_t::replace));
+    return 0;
+  }
+  for (const Json& j : all)
+    fmt::print("{:>8} {:<8} {:<16} {} attempts{}{}\n", int_field(j, "id"), text_field(j, "state"),
+               shown_name(text_field(j, "key")), int_field(j, "attempts"),
+               j["worker"].is_string() ? ", " + shown_name(text_field(j, "worker")) : "",
+               j["error"].is_string() ? ": " + shown_name(text_field(j, "error")) : "");
   return 0;
 }
 
@@ -365,6 +387,11 @@ void add_queue(CLI::App& app, Context& ctx) {
             return 0;
           })),
       ctx);
+  add_json(named(verb(
+               "jobs", "The jobs that are not finished: state, attempts, worker, last error",
+               "  indrafs queue jobs mail\n  indrafs queue jobs indra:work     # what the vault itself does",
+               [&ctx, a] { return jobs(ctx, *a); })),
+           ctx);
   with_job(verb("revive", "Put a dead letter back into its queue", "  indrafs queue revive 7",
                 [&ctx, a] { return one(ctx, "indra_dead_retry", {a->job}, false); }),
            a);

@@ -97,6 +97,8 @@ void add_status(CLI::App& app, Context& ctx) {
           fmt::print("State:     at rest\n");
         else
           fmt::print("State:     at work{}{}\n", todo(j).empty() ? "" : ": ", todo(j));
+        for (const Json& d : j.value("damage", Json::array()))
+          fmt::print("DAMAGED:   {}\n", shown_name(d.get<std::string>()));
         if (const auto pid = int_field(j, "blocking_reader"); pid != 0)
           fmt::print("Note:      process {} reads vault.db and keeps its log from being checked in\n", pid);
         return bool_field(j, "failed") ? 1 : 0;

@@ -14,13 +14,14 @@
 
 namespace indra::cli {
 
-Result<std::unique_ptr<Coord>> open_coord(Context& ctx) {
+Result<std::unique_ptr<Coord>> open_coord(Context& ctx, bool own) {
   const std::string vault = ctx.vault();
   if (::access((vault + "/vault.db").c_str(), F_OK) != 0)
     return fail(ENOENT, vault + " holds no vault; make one with: indrafs init" +
                             (ctx.default_vault() ? "" : " " + vault));
   Coord::Options o;
   o.durable = true;
+  o.own = own;
   return Coord::open(vault + "/coord.db", o);
 }
 

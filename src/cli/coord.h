@@ -7,7 +7,8 @@
 
 namespace indra::cli {
 
-[[nodiscard]] Result<std::unique_ptr<Coord>> open_coord(Context&);
+/// `own`: to schedule work of the vault's own.
+[[nodiscard]] Result<std::unique_ptr<Coord>> open_coord(Context&, bool own = false);
 /// The argument, or standard input for "-"; at most a little more than a payload may have.
 [[nodiscard]] Result<std::string> payload_of(const std::string& argument);
 /// Options that were given, as the JSON that the functions take.

@@ -93,7 +93,7 @@ std::vector<HostMount> parse_mountinfo(std::string_view text) {
     for (std::string w; in >> w;) words.push_back(w);
     const auto dash = std::find(words.begin(), words.end(), "-");
     if (words.size() < 6 || words.end() - dash < 3 || *(dash + 1) != "fuse.indrafs") continue;
-    mounts.push_back({unescaped(words[4]), unescaped(words[3]), unescaped(*(dash + 2))});
+    mounts.push_back({unescaped(words[4]), unescaped(words[3]), unescaped(*(dash + 2)), words[2]});
   }
   return mounts;
 }
@@ -111,6 +111,18 @@ const HostMount* mount_of(const std::vector<HostMount>& mounts, std::string_view
     if (below(path, m.mountpoint) && (best == nullptr || m.mountpoint.size() >= best->mountpoint.size()))
       best = &m;
   return best;
+}
+
+const HostMount* made_as(const std::vector<HostMount>& mounts, const HostMount& m,
+                         const Json& daemons_mounts) {
+  for (const Json& row : daemons_mounts) {
+    const auto made = name_field(row, "mountpoint");
+    // The first at that place: what was put over it later is another one's.
+    const auto first =
+        std::find_if(mounts.begin(), mounts.end(), [&](const HostMount& x) { return x.mountpoint == made; });
+    if (first != mounts.end() && first->device == m.device) return &*first;
+  }
+  return nullptr;
 }
 
 std::string absolute(const std::string& path, bool follow_last) {
@@ -206,8 +218,10 @@ Place Context::place(const std::string& argument) const {
     if (!daemon) continue;
     const auto hello = (*daemon)->call({{"verb", "hello"}});
     if (!hello || !hello->contains("mounts")) continue;
+    const HostMount* made = made_as(mounts, *m, (*hello)["mounts"]);
+    if (made == nullptr) continue;
     for (const Json& row : (*hello)["mounts"]) {
-      if (name_field(row, "mountpoint") != m->mountpoint) continue;
+      if (name_field(row, "mountpoint") != made->mountpoint) continue;
       std::string rest = m->root == "/" ? "" : m->root;
       rest += path.substr(m->mountpoint == "/" ? 0 : m->mountpoint.size());
       auto place = place_in_mount(row, rest);

@@ -1,6 +1,7 @@
 // Moments as people write them.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <ctime>
 
@@ -17,7 +18,11 @@ std::optional<std::int64_t> number(std::string_view s) {
   return n;
 }
 
-Json at_second(std::int64_t s) { return {{"time", s * kSecond + (kSecond - 1)}}; }
+/// The end of second `s`; what nanoseconds cannot tell is the first or the last moment that they can.
+Json at_second(std::int64_t s) {
+  constexpr std::int64_t kLast = INT64_MAX / kSecond - 1;
+  return {{"time", std::clamp(s, -kLast, kLast) * kSecond + (kSecond - 1)}};
+}
 
 }  // namespace
 

@@ -28,6 +28,8 @@ TEST(When, GivenMomentsAsPeopleWriteThem_WhenRead_ThenTheyAreThose) {
   EXPECT_EQ(seconds("2023-11-14"), 1'699'920'000);
   EXPECT_EQ(seconds("22:13"), 1'700'000'000 - 20);
   EXPECT_EQ(seconds("@17"), 17);
+  EXPECT_GT(seconds("@99999999999"), kNow / kSecond);  // later than nanoseconds can tell
+  EXPECT_LT(seconds("0001-01-01"), -kNow / kSecond);
   EXPECT_EQ((*parse_when("seq:12", kNow))["seq"], 12);
   for (const char* bad : {"", "soon", "12 parsecs", "2023-13-14", "seq:", "seq:x", "@", "-3h", "h"})
     EXPECT_FALSE(parse_when(bad, kNow)) << bad;

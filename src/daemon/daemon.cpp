@@ -80,12 +80,14 @@ Result<void> run_daemon(const DaemonOptions& o, const std::function<void(const R
   if (o.create) make_parents(o.vault);
   FileSystem::Options options;
   options.create = o.create;
+  options.jobs = true;
   auto opened = FileSystem::open(o.vault, options);
   if (!opened) return refuse(opened.error());
   std::unique_ptr<FileSystem> fs = std::move(*opened);
 
-  // Rules and schedules. Only its threads ever wait for coord.db.
-  auto attendant = Attendant::start(o.vault, [f = fs.get()] { return f->sync(false); });
+  // Rules and schedules.
+  auto attendant = Attendant::start(
+      o.vault, [f = fs.get()] { return f->sync(false); }, [f = fs.get()] { f->look_for_jobs(); });
   if (!attendant) return refuse(attendant.error());
 
   const Fd wake{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};

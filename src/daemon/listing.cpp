@@ -140,7 +140,8 @@ class Rows {
   Json rows_ = Json::array();
 };
 
-Result<Json> row_of(View& v, const std::string& path, const std::string& name, const Attr& a, int depth) {
+Result<Json> row_of(View& v, const std::string& path, const std::string& name, const Attr& a, int depth,
+                    bool hash = false) {
   Json row = attr_json(a);
   row["path"] = name_to_json(path);
   row["name"] = name_to_json(name);
@@ -148,6 +149,10 @@ Result<Json> row_of(View& v, const std::string& path, const std::string& name, c
   if (S_ISLNK(a.mode)) {
     INDRA_LET(const std::string target, v.readlink(a.node));
     row["target"] = name_to_json(target);
+  }
+  if (hash && S_ISREG(a.mode)) {
+    INDRA_LET(const Bytes h, v.getxattr(a.node, "user.indra.hash"));
+    row["hash"] = as_text(h);
   }
   return row;
 }
@@ -160,8 +165,14 @@ Result<void> list_below(Call& c, View& v, Rows& rows, const Found& dir, int dept
   }
   for (const Child& child : *all) {
     const std::string path = join_path(dir.path, child.name);
-    auto row = row_of(v, path, child.name, child.attr, depth);
-    if (!row) continue;  // removed between listing and reading
+    auto row = row_of(v, path, child.name, child.attr, depth, bool_field(c.request, "hash"));
+    if (!row && row.error().code == std::errc::no_such_file_or_directory)
+      continue;  // removed between listing and reading
+    if (!row) {
+      INDRA_TRY(rows.flush());
+      INDRA_TRY(report(c, path, row.error()));
+      continue;
+    }
     INDRA_TRY(rows.add(std::move(*row)));
     if (S_ISDIR(child.attr.mode) && (limit < 0 || depth < limit))
       INDRA_TRY(list_below(c, v, rows, {child.attr, path}, depth + 1, limit));
@@ -172,14 +183,15 @@ Result<void> list_below(Call& c, View& v, Rows& rows, const Found& dir, int dept
 }  // namespace
 
 // {"path", "depth": levels below it, -1 = all; 0 = the node alone}: rows in depth-first order, the node
-// itself first.
+// itself first. With "hash", files come with theirs.
 Result<Json> verb_list(Call& c) {
   INDRA_LET(const auto view, view_of(c, false));
   INDRA_LET(const std::string path, path_of(c));
   INDRA_LET(const Found f, find(*view, path, bool_field(c.request, "follow", true)));
   const auto limit = static_cast<int>(int_field(c.request, "depth", 1));
   Rows rows{c.io};
-  INDRA_LET(Json top, row_of(*view, f.path, f.path.substr(f.path.rfind('/') + 1), f.attr, 0));
+  INDRA_LET(Json top, row_of(*view, f.path, f.path.substr(f.path.rfind('/') + 1), f.attr, 0,
+                             bool_field(c.request, "hash")));
   INDRA_TRY(rows.add(std::move(top)));
   if (S_ISDIR(f.attr.mode) && limit != 0) INDRA_TRY(list_below(c, *view, rows, f, 1, limit));
   INDRA_TRY(rows.flush());

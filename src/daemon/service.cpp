@@ -57,6 +57,7 @@ Json stats_json(const FileSystem::Status& s) {
             {"wal", s.wal_bytes}}},
           {"blobs", s.content.blobs},
           {"open_files", s.open_files},
+          {"damage", s.content.damage},
           {"blocking_reader", s.blocking_reader}};
 }
 
@@ -163,6 +164,8 @@ const std::map<std::string_view, Verb> kVerbs = {
     {"branch_create", verb_branch_create},
     {"snapshot_list", verb_snapshot_list},
     {"snapshot_create", verb_snapshot_create},
+    {"diff", verb_diff},
+    {"log", verb_log},
 };
 
 }  // namespace

@@ -1,8 +1,5 @@
 #include "db/db.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <cerrno>
 
 #include "db/vfs.h"
@@ -97,6 +94,7 @@ Statement& Statement::bind(int index, std::nullptr_t) {
 
 // An empty view may have no address, and SQLite takes a null address for NULL.
 Statement& Statement::bind_text(int index, std::string_view v) {
+  db_.bound_ += v.size();
   if (first_error_ == SQLITE_OK)
     first_error_ =
         sqlite3_bind_text64(s_, index, v.empty() ? "" : v.data(), v.size(), SQLITE_STATIC, SQLITE_UTF8);
@@ -104,6 +102,7 @@ Statement& Statement::bind_text(int index, std::string_view v) {
 }
 
 Statement& Statement::bind_blob(int index, ByteView v) {
+  db_.bound_ += v.size();
   if (first_error_ == SQLITE_OK) {
     const void* at = v.empty() ? static_cast<const void*>("") : v.data();
     first_error_ = sqlite3_bind_blob64(s_, index, at, v.size(), SQLITE_STATIC);
@@ -195,14 +194,14 @@ Result<std::unique_ptr<Db>> Db::open(const std::string& path, const DbOptions& o
   if (options.create) {
     // SQLite would make it readable for the group. Nobody has a file open that is new, so closing is
     // harmless.
-    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0 && errno != EEXIST) return fail(errno, "create " + path);
-    if (fd >= 0) ::close(fd);
+    Disk& disk = options.disk != nullptr ? *options.disk : real_disk();
+    if (auto made = disk.open(path, true); !made && made.error().code != std::errc::file_exists)
+      return fail(made.error());
   }
   // NOMUTEX: whoever uses the connection holds its Tx, so SQLite's own lock would be taken for nothing.
   const int flags = SQLITE_OPEN_NOMUTEX | (options.read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE);
   sqlite3* raw = nullptr;
-  const char* vfs = options.vfs != nullptr ? options.vfs : our_vfs();
+  const char* vfs = options.vfs != nullptr ? options.vfs : our_vfs(options.vfs_below);
   const int rc = sqlite3_open_v2(path.c_str(), &raw, flags, vfs);
   if (rc != SQLITE_OK) {
     auto failure = sqlite_failure(raw, rc, "open " + path);

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/disk.h"
 #include "base/result.h"
 #include "base/strong.h"
 
@@ -102,8 +103,11 @@ struct DbOptions {
   int cache_kib = 32 * 1024;
   bool read_only = false;
   bool create = false;
-  /// "unix" wrapped by ours (vfs.h): page checksums, and the observer that proves what was synced.
+  /// A VFS wrapped by ours (vfs.h): page checksums, and the observer that proves what was synced.
   const char* vfs = nullptr;  ///< null: our own; or a name registered with SQLite
+  /// What our own lies over: null is "unix"; tests put a simulated disk there.
+  const char* vfs_below = nullptr;
+  Disk* disk = nullptr;  ///< where `create` makes the file; null: the machine's
 };
 
 /// One connection. WAL, synchronous=NORMAL, no automatic checkpoint, secure_delete off, temp_store in memory,
@@ -123,6 +127,8 @@ class Db {
   [[nodiscard]] Tx borrow() noexcept { return Tx{*this}; }
   [[nodiscard]] std::int64_t last_rowid() const { return sqlite3_last_insert_rowid(db_); }
   [[nodiscard]] std::int64_t changes() const { return sqlite3_changes64(db_); }
+  /// Bytes of texts and blobs bound so far, for whatever.
+  [[nodiscard]] std::uint64_t bound() const { return bound_; }
 
  private:
   friend class Statement;
@@ -130,6 +136,7 @@ class Db {
   sqlite3_stmt* take(const char* sql, int& rc);
   void give_back(const char* sql, sqlite3_stmt*);
   sqlite3* db_;
+  std::uint64_t bound_ = 0;
   std::unordered_map<const char*, std::vector<sqlite3_stmt*>> cache_;  // by address: literals only
 };
 

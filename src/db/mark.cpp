@@ -1,13 +1,8 @@
 #include "db/mark.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <array>
 #include <atomic>
-#include <cerrno>
-#include <fstream>
+#include <span>
 
 #include "base/log.h"
 
@@ -28,13 +23,6 @@ std::uint64_t sum_of(const Mark::Record& r) {
   return fold(std::as_bytes(std::span{&r, 1}).first(sizeof r - sizeof r.checksum));
 }
 
-/// Says whether the machine has run without a break: then nothing that was written can be missing.
-std::uint64_t boot_id() {
-  std::ifstream in{"/proc/sys/kernel/random/boot_id"};
-  std::string id;
-  return std::getline(in, id) ? fold(as_view(id)) : 0;
-}
-
 std::uint32_t be32(const std::byte* p) { return __builtin_bswap32(load_le<std::uint32_t>(p)); }
 
 struct Wal {
@@ -46,9 +34,9 @@ struct Wal {
 };
 
 /// Follows the frames as SQLite's recovery does.
-Result<Wal> walk(const std::string& path, const Mark::Record* claim) {
+Result<Wal> walk(const std::string& path, const char* vfs, const Mark::Record* claim) {
   Wal w;
-  auto file = RawFile::open(path);
+  auto file = RawFile::open(path, vfs);
   if (!file) return w;  // none
   std::array<std::byte, kWalHeader> h;
   INDRA_LET(const bool whole, (*file)->read(0, h));
@@ -90,7 +78,8 @@ Result<bool> holds_last(RawFile& db, const Mark::Record& r) {
   return whole && page_checksum(r.last_page, page.data()) == r.last_sum;
 }
 
-Result<void> compare(const std::string& path, RawFile& db, const Mark::Record& r, const Wal& w) {
+Result<void> compare(const std::string& path, const Disk& disk, RawFile& db, const Mark::Record& r,
+                     const Wal& w) {
   if (r.frame == 0) return {};
   const std::string hint = "; remove " + path + "-mark to go on with what is left";
   if (w.header && w.salt1 == r.salt1 && w.salt2 == r.salt2) {
@@ -102,7 +91,7 @@ Result<void> compare(const std::string& path, RawFile& db, const Mark::Record& r
   if (w.header && static_cast<std::int32_t>(w.salt1 - r.salt1) > 0) return {};
   INDRA_LET(const bool held, holds_last(db, r));
   if (held) return {};
-  if (r.boot == 0 || r.boot != boot_id()) {
+  if (r.boot == 0 || r.boot != disk.boot()) {
     // After a power cut the mark may be older than the file, so this proves nothing.
     log::warn("{}-wal is missing and was not when last seen", path);
     return {};
@@ -112,39 +101,26 @@ Result<void> compare(const std::string& path, RawFile& db, const Mark::Record& r
 
 }  // namespace
 
-std::optional<Mark::Record> Mark::load(const std::string& path) {
+std::optional<Mark::Record> Mark::load(Disk& disk, const std::string& path) {
   std::optional<Record> best;
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-  if (fd < 0) return best;
+  const auto file = disk.open(path, false);
+  if (!file) return best;
   for (const std::size_t at : {std::size_t{0}, kSecondRecord}) {
     Record r{};
-    if (::pread(fd, &r, sizeof r, static_cast<off_t>(at)) != sizeof r) continue;
-    if (r.magic != kMagic || r.checksum != sum_of(r)) continue;
+    const auto n = (*file)->read(at, std::as_writable_bytes(std::span{&r, 1}));
+    if (!n || *n != sizeof r || r.magic != kMagic || r.checksum != sum_of(r)) continue;
     if (!best || r.turn > best->turn) best = r;
   }
-  ::close(fd);
   return best;
 }
 
-Mark::~Mark() {
-  if (map_ != nullptr) ::munmap(map_, kSize);
-  if (fd_ >= 0) ::close(fd_);
-}
-
-Result<void> Mark::open(const std::string& path) {
-  const auto before = load(path);
-  path_ = path;
-  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd_ < 0) return fail(errno, "open " + path);
-  // Room on the device first: a mapped page without any would be a SIGBUS.
-  if (const int err = ::posix_fallocate(fd_, 0, kSize); err != 0) return fail(err, "make room for " + path);
-  void* map = ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
-  if (map == MAP_FAILED) return fail(errno, "map " + path);
+Result<void> Mark::open(Disk& disk, const std::string& path) {
+  const auto before = load(disk, path);
   MutexLock lock{mutex_};
-  map_ = static_cast<std::byte*>(map);
+  INDRA_LET(map_, disk.map(path, kSize));
   if (before) now_ = *before;
   now_.magic = kMagic;
-  now_.boot = boot_id();
+  now_.boot = disk.boot();
   return {};
 }
 
@@ -154,7 +130,7 @@ void Mark::put() {
   now_.checksum = sum_of(now_);
   // The other record stays whole until this one is: a kill in between leaves the one before.
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  std::memcpy(map_ + (now_.turn % 2 != 0 ? kSecondRecord : 0), &now_, sizeof now_);
+  std::memcpy(map_->bytes().data() + (now_.turn % 2 != 0 ? kSecondRecord : 0), &now_, sizeof now_);
   std::atomic_signal_fence(std::memory_order_seq_cst);
 }
 
@@ -188,17 +164,16 @@ Result<void> Mark::clear() {
   now_.last_page = 0;
   put();
   put();  // both records: neither may speak of a WAL that is about to go
-  if (fd_ >= 0 && ::fsync(fd_) != 0) return fail(errno, "sync " + path_);
-  return {};
+  return map_ != nullptr ? map_->sync() : Result<void>{};
 }
 
-Result<Inspected> inspect(const std::string& path) {
+Result<Inspected> inspect(const std::string& path, Disk& disk, const char* vfs) {
   Inspected out;
-  if (::access(path.c_str(), F_OK) != 0) return out;
-  INDRA_LET(auto db, RawFile::open(path));
+  if (!disk.exists(path)) return out;
+  INDRA_LET(auto db, RawFile::open(path, vfs));
   INDRA_LET(const std::uint64_t size, db->size());
-  const auto mark = Mark::load(path + "-mark");
-  INDRA_LET(const Wal wal, walk(path + "-wal", mark ? &*mark : nullptr));
+  const auto mark = Mark::load(disk, path + "-mark");
+  INDRA_LET(const Wal wal, walk(path + "-wal", vfs, mark ? &*mark : nullptr));
   std::array<std::byte, 100> header{};
   if (size >= header.size()) {
     INDRA_TRY(db->read(0, header));
@@ -211,7 +186,7 @@ Result<Inspected> inspect(const std::string& path) {
   out.exists = size != 0 || wal.first_page.has_value();
   out.user_version = be32(header.data() + 60);
   out.application_id = be32(header.data() + 68);
-  if (mark) INDRA_TRY(compare(path, *db, *mark, wal));
+  if (mark) INDRA_TRY(compare(path, disk, *db, *mark, wal));
   return out;
 }
 

@@ -6,9 +6,11 @@
 // Durable:  only clear() syncs. Each claim is made after the sync it speaks of.
 // Source:   docs/design/db.md (K1..).
 #pragma once
+#include <memory>
 #include <optional>
 #include <string>
 
+#include "base/disk.h"
 #include "base/result.h"
 #include "base/sync.h"
 #include "db/vfs.h"
@@ -17,13 +19,8 @@ namespace indra {
 
 class Mark {
  public:
-  Mark() = default;
-  ~Mark();
-  Mark(const Mark&) = delete;
-  Mark& operator=(const Mark&) = delete;
-
   /// Opens or makes the file. What stood in it is read by inspect() before.
-  [[nodiscard]] Result<void> open(const std::string& path);
+  [[nodiscard]] Result<void> open(Disk&, const std::string& path);
   /// A COMMIT begins: what is the last one cannot be said until committed().
   void committing();
   void committed(const WalPosition& last);
@@ -39,25 +36,24 @@ class Mark {
     std::uint64_t checksum;
   };
   static_assert(sizeof(Record) == 64);
-  [[nodiscard]] static std::optional<Record> load(const std::string& path);
+  [[nodiscard]] static std::optional<Record> load(Disk&, const std::string& path);
 
  private:
   void put() INDRA_REQUIRES(mutex_);
 
   Mutex mutex_;
-  int fd_ = -1;
-  std::byte* map_ INDRA_GUARDED_BY(mutex_) = nullptr;
+  std::unique_ptr<DiskMap> map_ INDRA_GUARDED_BY(mutex_);
   Record now_ INDRA_GUARDED_BY(mutex_){};
-  std::string path_;
 };
 
-/// What a database file says before SQLite opens it. Reads only.
+/// What a database file says before SQLite opens it. Reads only. `vfs`: as in DbOptions.
 struct Inspected {
   bool exists = false;  ///< and is not empty
   std::uint32_t application_id = 0;
   std::uint32_t user_version = 0;  ///< of the newest page 1, in the file or in its WAL
 };
 /// Errors: Errc::bad_format when it is not SQLite's; Errc::corrupt when the WAL lost what the mark claims.
-[[nodiscard]] Result<Inspected> inspect(const std::string& path);
+[[nodiscard]] Result<Inspected> inspect(const std::string& path, Disk& = real_disk(),
+                                        const char* vfs = nullptr);
 
 }  // namespace indra

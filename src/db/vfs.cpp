@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <limits>
+#include <map>
 #include <mutex>
 #include <new>
 #include <shared_mutex>
@@ -83,6 +84,8 @@ struct State {
   std::mutex first_sync;
   std::atomic<bool> synced{false};
 };
+
+std::atomic<std::uint64_t> beyond_reserve{0};
 
 struct File {
   sqlite3_file base;
@@ -225,6 +228,8 @@ int write_wal(sqlite3_file* f, State& s, const std::byte* in, int n, sqlite3_int
   const std::uint32_t header = n == static_cast<int>(kWalFrameHeader) ? frame_at(at, 0) : 0;
   const std::uint32_t page = n == static_cast<int>(kDbPage) ? frame_at(at, kWalFrameHeader) : 0;
   const bool next = at == s.held_at + static_cast<sqlite3_int64>(s.held.size());
+  if (s.reserved != 0 && static_cast<std::uint64_t>(at) + static_cast<std::uint64_t>(n) > s.reserved)
+    ++beyond_reserve;
   int rc = SQLITE_OK;
   if (header > s.last_frame || (page > s.last_frame && page == s.header_frame && next && !s.held.empty())) {
     if (!s.held.empty() && !next) rc = write_held(f, s);
@@ -329,15 +334,22 @@ const sqlite3_io_methods kMethods = {
     x_lock,     x_unlock,      x_check_reserved, x_control, x_sector,   x_device, x_shm_map,
     x_shm_lock, x_shm_barrier, x_shm_unmap,      nullptr,   nullptr};
 
-sqlite3_vfs* unix_vfs() {
-  static sqlite3_vfs* const v = sqlite3_vfs_find("unix");
-  return v;
+sqlite3_vfs* below(sqlite3_vfs* ours) { return static_cast<sqlite3_vfs*>(ours->pAppData); }
+
+int x_delete(sqlite3_vfs* v, const char* name, int sync_dir) {
+  return below(v)->xDelete(below(v), name, sync_dir);
+}
+int x_access(sqlite3_vfs* v, const char* name, int flags, int* out) {
+  return below(v)->xAccess(below(v), name, flags, out);
+}
+int x_full_path(sqlite3_vfs* v, const char* name, int n, char* out) {
+  return below(v)->xFullPathname(below(v), name, n, out);
 }
 
-int x_open(sqlite3_vfs*, const char* name, sqlite3_file* f, int flags, int* out) {
+int x_open(sqlite3_vfs* v, const char* name, sqlite3_file* f, int flags, int* out) {
   auto* file = reinterpret_cast<File*>(f);
   file->base.pMethods = nullptr;
-  const int rc = unix_vfs()->xOpen(unix_vfs(), name, real(f), flags, out);
+  const int rc = below(v)->xOpen(below(v), name, real(f), flags, out);
   if (rc != SQLITE_OK) return rc;
   auto* s = new (std::nothrow) State;
   if (s == nullptr) {
@@ -359,19 +371,35 @@ constexpr std::uint64_t mix(std::uint64_t h, std::uint64_t w) {
 
 }  // namespace
 
-const char* our_vfs() {
-  static const char* const name = [] {
-    // Before SQLite starts: its count of memory takes a lock at each allocation, and nobody asks for it.
-    (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
-    static sqlite3_vfs v = *unix_vfs();
-    v.pNext = nullptr;
-    v.zName = "indra";
-    v.szOsFile = static_cast<int>(sizeof(File)) + unix_vfs()->szOsFile;
-    v.xOpen = x_open;
-    sqlite3_vfs_register(&v, 0);
-    return v.zName;
-  }();
-  return name;
+const char* our_vfs(const char* name) {
+  struct Ours {
+    sqlite3_vfs vfs;
+    std::string name;
+  };
+  static std::mutex mutex;
+  static std::map<std::string, Ours> all;
+  // Before SQLite starts: its count of memory takes a lock at each allocation, and nobody asks for it.
+  static const int once = sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+  (void)once;
+  const std::scoped_lock lock{mutex};
+  const std::string key = name != nullptr ? name : "unix";
+  const auto [it, first] = all.try_emplace(key);
+  Ours& o = it->second;
+  if (first) {
+    sqlite3_vfs* lower = sqlite3_vfs_find(key.c_str());
+    o.name = key == "unix" ? "indra" : "indra-" + key;
+    o.vfs = *lower;
+    o.vfs.pNext = nullptr;
+    o.vfs.pAppData = lower;
+    o.vfs.zName = o.name.c_str();
+    o.vfs.szOsFile = static_cast<int>(sizeof(File)) + lower->szOsFile;
+    o.vfs.xOpen = x_open;
+    o.vfs.xDelete = x_delete;
+    o.vfs.xAccess = x_access;
+    o.vfs.xFullPathname = x_full_path;
+    sqlite3_vfs_register(&o.vfs, 0);
+  }
+  return o.vfs.zName;
 }
 
 void set_vfs_observer(std::function<void(const DiskEvent&)> observer) {
@@ -416,6 +444,8 @@ WalPosition last_commit(sqlite3_file* wal) {
   return state(wal).commit;
 }
 
+std::uint64_t writes_beyond_reserve() { return beyond_reserve; }
+
 int reserve(sqlite3_file* wal, std::uint64_t bytes) {
   if (wal == nullptr || wal->pMethods != &kMethods) return SQLITE_OK;
   State& s = state(wal);
@@ -430,17 +460,17 @@ int reserve(sqlite3_file* wal, std::uint64_t bytes) {
   return SQLITE_OK;
 }
 
-Result<std::unique_ptr<RawFile>> RawFile::open(const std::string& path) {
+Result<std::unique_ptr<RawFile>> RawFile::open(const std::string& path, const char* below) {
   std::unique_ptr<RawFile> f{new RawFile};
   f->path_ = path;
   f->name_ = sqlite3_create_filename(path.c_str(), "", "", 0, nullptr);
-  const auto size = static_cast<std::size_t>(unix_vfs()->szOsFile);
+  sqlite3_vfs* vfs = sqlite3_vfs_find(below != nullptr ? below : "unix");
+  const auto size = static_cast<std::size_t>(vfs->szOsFile);
   f->file_ = std::make_unique<std::max_align_t[]>(size / sizeof(std::max_align_t) + 1);
   auto* file = reinterpret_cast<sqlite3_file*>(f->file_.get());
   file->pMethods = nullptr;
   int out = 0;
-  const int rc =
-      unix_vfs()->xOpen(unix_vfs(), f->name_, file, SQLITE_OPEN_READONLY | SQLITE_OPEN_MAIN_DB, &out);
+  const int rc = vfs->xOpen(vfs, f->name_, file, SQLITE_OPEN_READONLY | SQLITE_OPEN_MAIN_DB, &out);
   if (rc != SQLITE_OK) {
     file->pMethods = nullptr;
     return fail(std::error_code{ENOENT, std::generic_category()}, "open " + path);

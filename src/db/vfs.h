@@ -27,8 +27,9 @@ inline constexpr std::size_t kWalHeader = 32;
 inline constexpr std::size_t kWalFrameHeader = 24;
 inline constexpr std::size_t kWalFrame = kWalFrameHeader + kDbPage;
 
-/// Registers the VFS at the first call; its name for sqlite3_open_v2().
-[[nodiscard]] const char* our_vfs();
+/// Registers our VFS over the one called `below` (null: "unix") at the first call; its name for
+/// sqlite3_open_v2(). Tests put a simulated disk below; its VFS stays registered.
+[[nodiscard]] const char* our_vfs(const char* below = nullptr);
 
 /// Told of each write and sync of a database or WAL after it succeeded; an empty function ends that.
 void set_vfs_observer(std::function<void(const DiskEvent&)> observer);
@@ -54,10 +55,15 @@ struct WalPosition {
 /// is none.
 [[nodiscard]] int reserve(sqlite3_file* wal, std::uint64_t bytes);
 
+/// Writes to a WAL, since the process began, that went beyond what was reserved for it. For tests: on a full
+/// disk each of them may have been a COMMIT that failed.
+[[nodiscard]] std::uint64_t writes_beyond_reserve();
+
 /// Reads a database or WAL beside live connections. SQLite opens and closes it, so that no lock is dropped.
 class RawFile {
  public:
-  [[nodiscard]] static Result<std::unique_ptr<RawFile>> open(const std::string& path);
+  [[nodiscard]] static Result<std::unique_ptr<RawFile>> open(const std::string& path,
+                                                             const char* below = nullptr);
   ~RawFile();
   RawFile(const RawFile&) = delete;
   RawFile& operator=(const RawFile&) = delete;

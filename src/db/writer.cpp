@@ -17,6 +17,8 @@ constexpr std::int64_t kManyChanges = 8192;  // rows; a transaction that grew th
 constexpr TimeNs kRestAfter = 2 * kSecond;   // idle for this long: the WAL goes into the file
 constexpr int kFewFrames = 256;              // moved while others wait
 
+const std::error_code full_quota{EDQUOT, std::generic_category()};
+
 TimeNs now() { return system_clock().steady(); }
 
 }  // namespace
@@ -31,13 +33,16 @@ Result<std::unique_ptr<Writer>> Writer::open(const std::string& path, WriterOpti
 }
 
 Result<void> Writer::start() {
-  INDRA_LET(const Inspected found, inspect(path_));  // before SQLite may touch anything
+  Disk& disk = options_.disk != nullptr ? *options_.disk : real_disk();
+  INDRA_LET(const Inspected found,
+            inspect(path_, disk, options_.vfs_below));  // before SQLite may touch anything
   if (found.exists) INDRA_TRY(accept(found.application_id, found.user_version));
   if (!found.exists && !options_.create) return fail(ENOENT, "open " + path_);
-  INDRA_TRY(mark_.open(path_ + "-mark"));
+  INDRA_TRY(mark_.open(disk, path_ + "-mark"));
   {
     FairLock lock{mutex_};
-    INDRA_LET(db_, Db::open(path_, {.create = options_.create}));
+    INDRA_LET(db_,
+              Db::open(path_, {.create = options_.create, .vfs_below = options_.vfs_below, .disk = &disk}));
     tx_.reset(new Tx{*db_});
     INDRA_TRY(db_->execute("PRAGMA cache_spill=OFF; PRAGMA journal_size_limit=" +
                            std::to_string(2 * options_.wal_limit)));
@@ -46,6 +51,7 @@ Result<void> Writer::start() {
         db_->raw(),
         [](void* self, sqlite3*, const char*, int frames) {
           static_cast<Writer*>(self)->wal_frames_ = frames;
+          static_cast<Writer*>(self)->wal_tail_ = 0;
           return SQLITE_OK;
         },
         this);
@@ -53,9 +59,10 @@ Result<void> Writer::start() {
   {
     // What a crash left in the WAL is visible now, so it must be durable before anybody builds on it.
     MutexLock lock{checkpoint_mutex_};
-    INDRA_LET(side_, Db::open(path_, {.cache_kib = 256}));
+    INDRA_LET(side_, Db::open(path_, {.cache_kib = 256, .vfs_below = options_.vfs_below}));
     INDRA_LET(const Frames f, passive());
     wal_frames_ = f.log == f.moved ? 0 : f.log;
+    wal_tail_ = std::max(0, f.log);
     if (f.log == f.moved) {
       moved_commits_ = commits_.load();
     } else {
@@ -181,6 +188,7 @@ Result<void> Writer::ensure_transaction() {
   open_ = true;
   told_grown_ = false;
   changes_before_ = sqlite3_total_changes64(db_->raw());
+  bound_before_ = db_->bound();
   return {};
 }
 
@@ -192,16 +200,17 @@ sqlite3_file* Writer::wal_file() const {
 
 // A COMMIT that finds the disk full would be rolled back by SQLite, with mutations that were answered long
 // ago. So the room is taken before. No more pages can be dirty than are in the cache, as nothing is spilled;
-// and a row that changes touches a few dozen at most.
+// and a row that changes touches a few dozen at most, besides those that its own bytes fill.
 Result<void> Writer::reserve_wal() {
   const std::int64_t changes = sqlite3_total_changes64(db_->raw()) - changes_before_;
   if (changes == 0 && !full_) return {};
   int used = 0, ignored = 0;
   sqlite3_db_status(db_->raw(), SQLITE_DBSTATUS_CACHE_USED, &used, &ignored, 0);
-  const auto pages = std::min<std::uint64_t>(static_cast<std::uint64_t>(used) / kDbPage + 1,
-                                             64 + 32 * static_cast<std::uint64_t>(changes));
-  const int rc =
-      reserve(wal_file(), kWalHeader + (static_cast<std::uint64_t>(wal_frames_.load()) + pages) * kWalFrame);
+  const auto pages = std::min<std::uint64_t>(
+      static_cast<std::uint64_t>(used) / kDbPage + 1,
+      64 + 32 * static_cast<std::uint64_t>(changes) + 2 * (db_->bound() - bound_before_) / kDbPage);
+  const int behind = std::max(wal_frames_.load(), wal_tail_.load());
+  const int rc = reserve(wal_file(), kWalHeader + (static_cast<std::uint64_t>(behind) + pages) * kWalFrame);
   full_ = rc != SQLITE_OK;
   if (full_) return sqlite_failure(nullptr, rc, "no room for " + path_ + "-wal");
   return {};
@@ -269,8 +278,9 @@ Result<void> Writer::commit_protocol(const std::function<Result<void>()>& after)
     return after ? after() : Result<void>{};
   };
   const auto sync_content = [&]() -> Result<void> {
-    if (auto r = options_.sync_content(); !r) return fail(poison(std::move(r).error()));
-    return {};
+    auto r = options_.sync_content();
+    if (r || r.error().code == std::errc::no_space_on_device || r.error().code == full_quota) return r;
+    return fail(poison(std::move(r).error()));
   };
   if (failed_) return fail(Errc::failed);
   if (!dirty()) {
@@ -380,7 +390,8 @@ Result<void> Writer::checkpoint() {
     blocked_ = f.moved < f.log;
     if (blocked_) return {};
     moved_commits_ = commits_.load();
-    wal_frames_ = 0;  // the next write begins the WAL anew
+    wal_frames_ = 0;                 // the next write begins the WAL anew,
+    wal_tail_ = std::max(0, f.log);  // unless somebody reads from it
     return {};
   });
 }

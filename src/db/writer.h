@@ -8,8 +8,9 @@
 // Durable:  a mutation is durable after a barrier() that began after it returned. Commits are in order, so a
 //           crash finds a prefix of the mutations (D2).
 // Errors:   when a COMMIT, a WAL sync or a content sync fails, the Writer is failed for good: every later
-// mutation
-//           and barrier answers Errc::failed (a sync that failed once may never be trusted again).
+//           mutation and barrier answers Errc::failed (a sync that failed once may never be trusted again).
+//           A full disk that was met before anything was promised (ENOSPC, EDQUOT) passes: the transaction
+//           stays, and the next commit or barrier tries again (W6).
 // Source:   docs/design/db.md, docs/durability.md (D1..).
 #pragma once
 #include <atomic>
@@ -37,10 +38,13 @@ struct WriterOptions {
   TimeNs busy_commit = 1 * kSecond;           ///< and at the latest after this long
   TimeNs barrier_every = 4 * kSecond;  ///< everything is durable at the latest after this long (promise: 5 s)
   std::uint64_t wal_limit = 32ull << 20;  ///< checkpoint when the WAL is longer (bytes)
+  Disk* disk = nullptr;                   ///< null: the machine's
+  const char* vfs_below = nullptr;        ///< as in DbOptions: the same disk, as SQLite sees it
   bool background = true;  ///< false: no threads; commits only by commit() and barrier() (tests)
   FaultPoints faults;      ///< "db.commit", "db.wal_sync", "db.checkpoint"
   /// Makes every content byte that a row of the open transaction may refer to durable. Called before each
   /// COMMIT, without the connection; twice when `bulk` (first with publishers running, then with them held).
+  /// ENOSPC and EDQUOT say that nothing was lost and that it may be asked again; any other error is final.
   std::function<Result<void>()> sync_content;
   /// True when sync_content has something to do: else neither it nor the gate is touched.
   std::function<bool()> content_dirty;
@@ -155,6 +159,7 @@ class Writer {
   bool open_ INDRA_GUARDED_BY(mutex_) = false;  // a transaction is open
   bool full_ INDRA_GUARDED_BY(mutex_) = false;  // the last COMMIT had no room: try before taking more
   std::int64_t changes_before_ INDRA_GUARDED_BY(mutex_) = 0;
+  std::uint64_t bound_before_ INDRA_GUARDED_BY(mutex_) = 0;
   bool told_grown_ INDRA_GUARDED_BY(mutex_) = false;  // the committer knows of this transaction's size
 
   Mutex commit_mutex_;
@@ -175,6 +180,9 @@ class Writer {
   std::atomic<std::uint64_t> mutations_{0}, committed_{0}, durable_{0};
   std::atomic<std::uint64_t> commits_{1}, moved_commits_{0};  // so far; and at the last whole checkpoint
   std::atomic<int> wal_frames_{0};
+  // Frames that a checkpoint has moved: where the next one goes all the same when a reader keeps the WAL from
+  // beginning anew. 0: wal_frames_ says it.
+  std::atomic<int> wal_tail_{0};
   std::atomic<bool> blocked_{false};  // the last checkpoint could not move everything
   std::atomic<bool> failed_{false};
 

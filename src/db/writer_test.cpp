@@ -226,6 +226,74 @@ TEST(WriterTest, AFullDiskIsReportedAndNothingIsLostOnceThereIsRoom) {
   EXPECT_EQ(count(*w), 301);
 }
 
+// W6: by SQLite's limit of what a row may touch, and by its own bytes.
+TEST(WriterTest, NothingIsWrittenBehindWhatWasReserved) {
+  const TestDir dir;
+  auto w = open_writer(dir / "v.db");
+  const std::uint64_t before = writes_beyond_reserve();
+  ASSERT_TRUE(put(*w, 1, std::string(8 << 20, 'x')));  // a row of thousands of pages
+  ASSERT_TRUE(w->barrier());
+  EXPECT_EQ(writes_beyond_reserve(), before) << "a large row";
+  // A reader of an old state: what a checkpoint has moved stays in front of the next frame.
+  auto reader = *Db::open(dir / "v.db", {.cache_kib = 256});
+  ASSERT_TRUE(put(*w, 2, std::string(3 << 20, 'y')));
+  ASSERT_TRUE(w->barrier());
+  ASSERT_TRUE(reader->execute("BEGIN"));
+  ASSERT_TRUE(reader->pragma("SELECT count(*) FROM t"));
+  ASSERT_TRUE(w->checkpoint());
+  ASSERT_TRUE(put(*w, 3, std::string(3 << 20, 'z')));
+  ASSERT_TRUE(w->barrier());
+  EXPECT_EQ(writes_beyond_reserve(), before) << "behind a reader";
+  ASSERT_TRUE(reader->execute("COMMIT"));
+  ASSERT_TRUE(w->checkpoint());
+  for (int i = 4; i < 40; ++i) {
+    ASSERT_TRUE(put(*w, i, std::string(static_cast<std::size_t>(i) * 9000, 'w')));
+    if (i % 5 == 0) ASSERT_TRUE(w->barrier());
+    if (i % 11 == 0) ASSERT_TRUE(w->checkpoint());
+  }
+  EXPECT_EQ(writes_beyond_reserve(), before);
+}
+
+// D6, W6: content that found the disk full was promised to nobody yet.
+TEST(WriterTest, GivenContentThatFindsTheDiskFull_WhenThereIsRoomAgain_ThenWorkGoesOn) {
+  const TestDir dir;
+  int code = 0, asked = 0;
+  bool dirty = true;
+  WriterOptions o = quiet();
+  o.content_dirty = [&] { return dirty; };
+  o.sync_content = [&]() -> Result<void> {
+    ++asked;
+    if (code != 0) return fail(code, "content");
+    dirty = false;
+    return {};
+  };
+  auto w = open_writer(dir / "v.db", o);
+  for (const int full : {ENOSPC, EDQUOT}) {
+    dirty = true;
+    code = full;
+    ASSERT_TRUE(put(*w, full));
+    const auto before = w->durable();
+    EXPECT_EQ(to_errno(w->barrier().error()), full);
+    EXPECT_EQ(to_errno(w->barrier().error()), full) << "it is no more durable the second time";
+    EXPECT_EQ(w->durable(), before);
+    EXPECT_FALSE(w->failed());
+    ASSERT_TRUE(put(*w, full + 1000));
+    code = 0;
+    ASSERT_TRUE(w->barrier());
+    EXPECT_EQ(w->durable(), w->mutations());
+  }
+  dirty = true;
+  code = EIO;
+  ASSERT_TRUE(put(*w, 1));
+  EXPECT_FALSE(w->barrier());
+  EXPECT_TRUE(w->failed()) << "a sync that failed is never trusted again (W5)";
+  code = 0;
+  EXPECT_FALSE(w->barrier());
+  w.reset();
+  w = open_writer(dir / "v.db");
+  EXPECT_EQ(count(*w), 4);
+}
+
 // W7
 TEST(WriterTest, ANewerFileIsRefusedAndStaysByteForByte) {
   const TestDir dir;

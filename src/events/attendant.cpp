@@ -5,16 +5,20 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "events/own_work.h"
 
 namespace indra {
 namespace {
+constexpr TimeNs kFar = 3600 * kSecond;
 constexpr TimeNs kAgain = kSecond;  // after an error, or while somebody holds coord.db
-}
+}  // namespace
 
 Result<std::unique_ptr<Attendant>> Attendant::start(const std::string& vault,
-                                                    std::function<Result<void>()> durable) {
+                                                    std::function<Result<void>()> durable,
+                                                    std::function<void()> own_jobs) {
   std::unique_ptr<Attendant> a{new Attendant};
   a->vault_ = vault;
+  a->own_jobs_ = std::move(own_jobs);
   INDRA_LET(a->changes_, Knock::open(vault_knock(vault)));
   INDRA_LET(a->coord_, Knock::open(coord_knock(vault + "/coord.db")));
   Relay::Options o;
@@ -47,6 +51,19 @@ void Attendant::relay() {
   }
 }
 
+/// How long until a job of the vault's own queue is due (< 0: none is there); tells when one is now.
+Result<TimeNs> Attendant::own_due(Coord& c) const {
+  if (!own_jobs_) return -1;
+  INDRA_LET(const auto queue, c.select("SELECT 1 FROM indra_queues WHERE queue = ?", {OwnWork::kQueue}));
+  if (queue.empty()) return -1;
+  INDRA_LET(const auto next, c.call("indra_next_at", {OwnWork::kQueue}));
+  if (!next.is_number()) return -1;
+  const auto in = static_cast<TimeNs>(next.get<double>() * 1e9) - system_clock().now();
+  if (in > 0) return in;
+  own_jobs_();
+  return kAgain;
+}
+
 void Attendant::fire_schedules() {
   std::unique_ptr<Coord> c;
   bool complained = false;
@@ -65,11 +82,16 @@ void Attendant::fire_schedules() {
     }
     for (;;) {
       INDRA_LET(const auto next, c->call("indra_schedule_next", {}));
-      if (!next.is_number()) return -1;
-      const auto in = static_cast<TimeNs>(next.get<double>() * 1e9) - system_clock().now();
+      const auto in =
+          !next.is_number() ? kFar : static_cast<TimeNs>(next.get<double>() * 1e9) - system_clock().now();
+      if (in <= 0) {
+        INDRA_TRY(c->call("indra_schedule_tick", {}));
+        continue;
+      }
+      INDRA_LET(const TimeNs own, own_due(*c));
+      if (!next.is_number()) return own;
       // Clocks may be set: a far time is looked at again.
-      if (in > 0) return std::min<TimeNs>(in, 3600 * kSecond);
-      INDRA_TRY(c->call("indra_schedule_tick", {}));
+      return std::min(own < 0 ? kFar : own, std::min(in, kFar));
     }
   };
   while (!stop_) {

@@ -18,18 +18,22 @@ namespace indra {
 
 class Attendant {
  public:
-  /// `durable` as Relay::Options says; it must stay callable until the Attendant is gone.
+  /// `durable` as Relay::Options says; `own_jobs` is told when jobs of the vault's own queue are due. Both
+  /// must stay callable until the Attendant is gone.
   [[nodiscard]] static Result<std::unique_ptr<Attendant>> start(const std::string& vault,
-                                                                std::function<Result<void>()> durable);
+                                                                std::function<Result<void>()> durable,
+                                                                std::function<void()> own_jobs = {});
   ~Attendant();
 
  private:
   Attendant() = default;
   void relay();
   void fire_schedules();
+  [[nodiscard]] Result<TimeNs> own_due(Coord&) const;
 
   std::string vault_;
   std::unique_ptr<Relay> relay_;
+  std::function<void()> own_jobs_;
   std::unique_ptr<Knock> changes_, coord_;
   std::atomic<bool> stop_{false};
   std::thread relaying_, firing_;

@@ -81,7 +81,7 @@ Result<std::unique_ptr<Coord>> Coord::open(const std::string& path, Options o) {
   INDRA_TRY(c->execute("PRAGMA journal_mode=WAL"));
   INDRA_TRY(c->execute(o.durable ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL"));
   INDRA_TRY(c->execute("PRAGMA temp_store=MEMORY; PRAGMA cache_size=-4096; PRAGMA trusted_schema=OFF"));
-  if (rc = coord::install(c->db_, o.clock); rc != SQLITE_OK) return failure(c->db_, rc);
+  if (rc = coord::install(c->db_, o.clock, o.own); rc != SQLITE_OK) return failure(c->db_, rc);
   // The path that SQLite knows: others' extensions will find the same knock by it.
   INDRA_LET(c->knock_, Knock::open(coord_knock(sqlite3_db_filename(c->db_, "main"))));
   INDRA_LET(const auto there, c->select("SELECT COUNT(*) FROM sqlite_schema WHERE name = 'indra_meta'"));

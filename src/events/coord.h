@@ -41,6 +41,7 @@ class Coord {
     bool durable = false;          ///< a commit that returned survives a power cut
     TimeNs busy = 5 * kSecond;     ///< how long to wait for somebody else's write transaction
     const Clock* clock = nullptr;  ///< null: the machine's
+    bool own = false;              ///< the vault itself: it may use its own queues, indra:... (E40)
   };
   /// `path` is the database file, as "VAULT/coord.db".
   [[nodiscard]] static Result<std::unique_ptr<Coord>> open(const std::string& path, Options);

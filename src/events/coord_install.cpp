@@ -170,10 +170,11 @@ const sqlite3_module kModule = [] {
 
 }  // namespace
 
-int install(sqlite3* db, const Clock* clock) {
+int install(sqlite3* db, const Clock* clock, bool own) {
   auto* state = new State{};
   state->db = db;
   state->clock = clock;
+  state->own = own;
   // The module owns the state; SQLite destroys it after the functions' last use.
   int rc = sqlite3_create_module_v2(db, "indra_functions", &kModule, state,
                                     [](void* p) { delete static_cast<State*>(p); });

@@ -66,6 +66,7 @@ Result<Job> claimed(State& s, std::int64_t id, const std::string& worker, bool i
       return fail(ENOENT, "there is no " + the_job + ": it was done or cancelled, or never was");
     }
   }
+  INDRA_TRY(allowed(s, job.queue));
   if (job.state != 1)
     return fail(EPERM, the_job + " is not claimed" + (job.attempts > 0 ? ": the claim has ended" : ""));
   if (job.worker != worker)
@@ -146,6 +147,7 @@ Result<void> read_settings(const Json& j, Settings& o) {
 
 Result<void> queue_create(Call& c) {
   INDRA_LET(const std::string queue, c.name(0, "queue"));
+  INDRA_TRY(allowed(c.s, queue));
   INDRA_LET(const Json j, c.options(1, {INDRA_QUEUE_OPTIONS}));
   Settings o;
   bool there = false;
@@ -181,6 +183,7 @@ Result<void> queue_create(Call& c) {
 Result<void> queue_delete(Call& c) {
   INDRA_LET(const std::string queue, c.name(0, "queue"));
   INDRA_TRY(known_queue(c.s, queue));
+  INDRA_TRY(allowed(c.s, queue));
   {
     Query q{c.s,
             "SELECT 'schedule ' || name FROM indra_schedules WHERE queue = ?1 UNION ALL SELECT 'rule ' || "
@@ -200,6 +203,7 @@ Result<void> queue_delete(Call& c) {
 Result<void> set_paused(Call& c, bool paused) {
   INDRA_LET(const std::string queue, c.name(0, "queue"));
   INDRA_TRY(known_queue(c.s, queue));
+  INDRA_TRY(allowed(c.s, queue));
   INDRA_TRY(
       Query{c.s, "UPDATE indra_queues SET paused = ?2 WHERE queue = ?1"}.bind(queue, paused ? 1 : 0).run());
   c.s.wakes = true;
@@ -211,6 +215,7 @@ Result<void> queue_resume(Call& c) { return set_paused(c, false); }
 
 Result<void> enqueue_one(Call& c) {
   INDRA_LET(const std::string queue, c.name(0, "queue"));
+  INDRA_TRY(allowed(c.s, queue));
   INDRA_LET(sqlite3_value * payload, c.payload(1));
   INDRA_LET(const Json j, c.options(2, {INDRA_JOB_OPTIONS}));
   INDRA_LET(const JobOptions o, JobOptions::read(j));
@@ -222,6 +227,7 @@ Result<void> enqueue_one(Call& c) {
 Result<void> claim(Call& c) {
   INDRA_LET(const std::string queue, c.name(0, "queue"));
   INDRA_LET(const std::string worker, c.name(1, "worker"));
+  INDRA_TRY(allowed(c.s, queue));
   std::int64_t n = 1;
   if (c.has(2)) {
     INDRA_LET(n, c.integer(2, "number of jobs", 1, 10'000));
@@ -389,6 +395,7 @@ Result<void> cancel(Call& c) {
     if (!row) return {};
     queue = q.text(0);
   }
+  INDRA_TRY(allowed(c.s, queue));
   INDRA_TRY(Query{c.s, "DELETE FROM indra_jobs WHERE id = ?1"}.bind(id).run());
   return count(c.s, queue, kCancelled);
 }
@@ -440,6 +447,7 @@ Result<void> result_save(Call& c) {
           "SELECT queue FROM indra_jobs WHERE id = ?1 UNION ALL SELECT queue FROM indra_dead WHERE id = ?1"};
   INDRA_LET(const bool row, q.bind(id).step());
   if (!row) return fail(ENOENT, "there is no job " + text_of(id) + "; give the result with indra_ack");
+  INDRA_TRY(allowed(c.s, q.text(0)));
   c.answer(std::int64_t{1});
   return save_result(c.s, id, q.text(0), value, ttl);
 }
@@ -565,6 +573,14 @@ Result<void> known_queue(State& s, const std::string& queue) {
                           "') or: indrafs queue create");
 }
 
+Result<void> allowed(const State& s, const std::string& queue) {
+  if (s.own || !reserved(queue)) return {};
+  return fail(EPERM,
+              "queue '" + queue +
+                  "' is the vault's own: only the vault puts jobs in and does them; choose a name that "
+                  "does not begin with 'indra:'");
+}
+
 Result<std::int64_t> enqueue(State& s, const std::string& queue, sqlite3_value* payload,
                              std::optional<std::string_view> text, const JobOptions& o) {
   std::int64_t max_attempts = 0, priority = 0;
@@ -601,7 +617,7 @@ Result<std::int64_t> enqueue(State& s, const std::string& queue, sqlite3_value* 
   }
   const std::int64_t id = sqlite3_last_insert_rowid(s.db);
   INDRA_TRY(count(s, queue, kEnqueued));
-  s.wakes = true;
+  s.wakes = s.wakes || !(s.own && reserved(queue));  // what the vault gives itself to do wakes nobody
   return id;
 }
 

@@ -19,6 +19,7 @@ Result<void> schedule(Call& c) {
   INDRA_TRY(JobOptions::read(options));
   INDRA_LET(const Cron cron, Cron::parse(expr));
   INDRA_TRY(known_queue(c.s, queue));
+  INDRA_TRY(allowed(c.s, queue));
   INDRA_LET(const std::int64_t next, cron.next_after(c.s.now()));
   INDRA_TRY(Query{
       c.s,
@@ -146,6 +147,7 @@ Result<void> rule(Call& c) {
   INDRA_LET(const std::string queue, c.name(1, "queue"));
   INDRA_LET(const Json j, c.options(2, {"bucket", "branch", "path", "kinds", "since"}));
   INDRA_TRY(known_queue(c.s, queue));
+  INDRA_TRY(allowed(c.s, queue));
   std::optional<std::string> branch, path;
   std::string bucket = "main", kinds;
   for (const char* key : {"bucket", "branch", "path", "kinds"})

@@ -170,6 +170,7 @@ Result<void> FileSystemImpl::delete_branch(const Who& who, std::string_view buck
     if (s->key.branch != id) continue;
     const WriteLock lock{s->mutex};
     s->unlinked = true;
+    s->replaced_before = 0;
     s->private_blob = {};
   }
   sweep_wanted_ = true;
@@ -196,19 +197,13 @@ bool FileSystemImpl::viewed(BranchId id) const {
 }
 
 // A slice each, so that nobody waits for it; what is still looked at is left for later.
-Result<void> FileSystemImpl::sweep_some() {
-  if (!sweep_wanted_.exchange(false)) return {};
-  for (int slices = 0; slices < 200; ++slices) {
-    auto n = writer_->mutate(
-        [&](Tx& tx) { return tree_->sweep(tx, 128, [this](BranchId id) { return viewed(id); }); });
-    if (!n) {
-      sweep_wanted_ = true;
-      return fail(n.error());
-    }
-    if (*n == 0) return {};
-  }
-  sweep_wanted_ = true;
-  return {};
+Result<bool> FileSystemImpl::sweep_slice() {
+  sweep_wanted_ = false;
+  const auto n = writer_->mutate(
+      [&](Tx& tx) { return tree_->sweep(tx, 128, [this](BranchId id) { return viewed(id); }); });
+  if (!n || *n != 0) sweep_wanted_ = true;
+  if (!n) return fail(n.error());
+  return *n != 0;
 }
 
 }  // namespace indra

@@ -1,6 +1,5 @@
-// What happens by itself: sessions persisted and published in time, orphans reaped, automatic pins, thinning,
-// and (in a thread of its own, since it waits for the disk) the content store's folding and collecting.
-// Nothing to do: no wake-up.
+// When things happen by themselves: sessions persisted and published in time, orphans reaped, automatic pins.
+// What takes longer is work.cpp's, in a thread of its own. Nothing to do: no wake-up.
 #include <algorithm>
 
 #include "base/log.h"
@@ -26,9 +25,15 @@ void FileSystemImpl::poke() {
   clock_cv_.notify_one();
 }
 
-void FileSystemImpl::orphaned(BranchId b, NodeId n) {
+void FileSystemImpl::orphaned(BranchId b, NodeId n, bool replaced) {
   const MutexLock lock{orphans_mutex_};
-  if (orphans_.insert({b, n}).second) ++orphan_count_;
+  if (orphans_.insert({{b, n}, replaced}).second) ++orphan_count_;
+}
+
+bool FileSystemImpl::replaced(BranchId b, NodeId n) const {
+  const MutexLock lock{orphans_mutex_};
+  const auto it = orphans_.find({b, n});
+  return it != orphans_.end() && it->second;
 }
 
 bool FileSystemImpl::referenced(BranchId b, NodeId n) const {
@@ -113,7 +118,7 @@ void FileSystemImpl::remove_view(ViewImpl* v) {
   std::vector<SessionKey> candidates;
   {
     const MutexLock lock{orphans_mutex_};
-    candidates.assign(orphans_.begin(), orphans_.end());
+    for (const auto& [key, replaced] : orphans_) candidates.push_back(key);
   }
   for (const SessionKey& k : candidates) released(k.branch, k.node);
 }
@@ -133,7 +138,7 @@ TimeNs FileSystemImpl::tick_once(bool force) {
   complain("reaping orphans", reap_some());
 
   for (const auto& s : sessions_.all()) {
-    if (s->unlinked) continue;
+    if (s->unlinked && s->replaced_before == 0) continue;
     const TimeNs dirty = s->dirty_since, unpublished = s->unpublished_since;
     if (s->synced_unpublished) {
       if (force || now - s->published_at >= kOwedEvent)
@@ -156,8 +161,6 @@ TimeNs FileSystemImpl::tick_once(bool force) {
     }
   }
 
-  complain("removing deleted branches", sweep_some());
-  if (sweep_wanted_) next = std::min(next, kLook);
   if (options_.automatic_pins && writer_->mutations() != pinned_mutations_) {
     if (now - last_pin_ >= options_.pin_every) {
       auto pins = writer_->mutate([&](Tx& tx) { return tree_->create_automatic_pins(tx); });
@@ -169,18 +172,8 @@ TimeNs FileSystemImpl::tick_once(bool force) {
     }
   }
   if (now - last_thin_ >= kThinEvery) {
-    for (int slices = 0; slices < 1000; ++slices) {
-      auto n = writer_->mutate([&](Tx& tx) { return tree_->thin(tx, 64); });
-      if (!n) log::error("thinning: {}", n.error().text());
-      if (!n || *n == 0) break;
-    }
-    for (int slices = 0; slices < 100; ++slices) {
-      auto n = writer_->mutate([&](Tx& tx) {
-        return tree_->forget_changes(tx, INT64_MAX, clock_->now() - options_.keep_changes, 256);
-      });
-      if (!n) log::error("forgetting old changes: {}", n.error().text());
-      if (!n || *n == 0) break;
-    }
+    thin_wanted_ = true;
+    work_poked_ = true;
     last_thin_ = now;
     pinned_mutations_ = std::max(pinned_mutations_, writer_->mutations());
   }
@@ -201,6 +194,7 @@ void FileSystemImpl::run_clockwork() {
     if (poked) work_cv_.notify_one();
     wait = tick_once(false);
     lock.lock();
+    if (work_poked_) work_cv_.notify_one();
     // Pokes come with every change; one look each kLook is enough.
     if (!stop_) clock_cv_.wait_for(lock, std::chrono::nanoseconds{kLook}, [&] { return stop_.load(); });
   }
@@ -218,33 +212,21 @@ void FileSystemImpl::run_worker() {
     if (stop_) return;
     const bool poked = work_poked_.exchange(false);
     lock.unlock();
-    bool more = false;
-    for (int slices = 0; slices < 64; ++slices) {
-      auto r = store_->work();
-      if (!r) log::error("content store: {}", r.error().text());
-      more = r && *r;
-      if (!more || stop_) break;
-    }
-    bool rest = false;
-    if (!more && !poked) {
-      auto r = store_->at_rest();
-      rest = !r || *r;
-    }
+    const bool rest = work_pass();
     lock.lock();
-    idle = rest;
+    idle = rest && !poked;
   }
 }
 
 Result<bool> FileSystemImpl::tick() {
   const TimeNs next = tick_once(false);
-  INDRA_LET(const bool more, store_->work());
-  return more || next != kNever;
+  return !work_pass() || next != kNever;
 }
 
 Result<void> FileSystemImpl::settle() {
   for (const auto& s : sessions_.all()) INDRA_TRY(publish(*s));
   INDRA_TRY(reap_some());
-  while (sweep_wanted_) INDRA_TRY(sweep_some());
+  while (sweep_wanted_) INDRA_TRY(sweep_slice());
   for (int i = 0; i < 100000; ++i) {
     INDRA_LET(const bool more, store_->work());
     INDRA_LET(const bool rest, store_->at_rest());

@@ -14,7 +14,7 @@
 namespace indra {
 
 std::span<const Migration> vault_migrations() {
-  static const std::array all{kTreeSchema, kBlobSchema, kSessionSchema, kTreeSchema2};
+  static const std::array all{kTreeSchema, kBlobSchema, kSessionSchema, kTreeSchema2, kBlobSchema2};
   return all;
 }
 
@@ -65,7 +65,8 @@ Who Callers::who(const Caller& c, std::string_view front_end, TimeNs now) {
 }
 
 Result<std::unique_ptr<FileSystem>> FileSystem::open(const std::string& dir, Options options) {
-  INDRA_LET(VaultDir vault, VaultDir::open(dir, options.create));
+  INDRA_LET(VaultDir vault,
+            VaultDir::open(dir, options.create, options.disk != nullptr ? *options.disk : real_disk()));
   auto fs = std::make_unique<FileSystemImpl>(std::move(vault), std::move(options));
   INDRA_TRY(fs->start());
   return fs;
@@ -89,6 +90,8 @@ Result<void> FileSystemImpl::start() {
   WriterOptions w;
   w.create = fresh;
   w.migrations = vault_migrations();
+  w.disk = disk_;
+  w.vfs_below = options_.vfs_below;
   w.background = options_.background;
   w.faults = options_.faults;
   w.sync_content = [this]() -> Result<void> { return store_ ? store_->sync_content() : Result<void>{}; };
@@ -140,6 +143,11 @@ FileSystemImpl::~FileSystemImpl() {
   work_cv_.notify_all();
   if (clockwork_.joinable()) clockwork_.join();
   if (worker_.joinable()) worker_.join();
+  {
+    const MutexLock lock{work_mutex_};
+    if (own_) own_->give_back(doing_);
+    own_.reset();
+  }
   if (tree_) {
     for (const auto& s : sessions_.all())
       if (auto r = publish(*s); !r) log::error("closing the vault: {}", r.error().text());

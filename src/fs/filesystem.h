@@ -30,6 +30,7 @@ class FileSystem : public Views {
     bool create = false;                  ///< make the vault when the directory has none
     bool single_file = false;             ///< with create: content lives in vault.db too
     bool background = true;               ///< false: no threads, tick() by hand (tests)
+    bool jobs = false;                    ///< background work is jobs in coord.db (E40)
     TimeNs publish_after = 30 * kSecond;  ///< a file held open and written is published this often
     TimeNs persist_after = 4 * kSecond;   ///< dirty bytes are private rows at the latest after this long
     TimeNs pin_every = 5 * kSecond;       ///< automatic pins, when something changed
@@ -37,6 +38,7 @@ class FileSystem : public Views {
     TimeNs keep_changes = 90 * 24 * 3600 * kSecond;  ///< how long the change feed can be resumed
     const Clock* clock = nullptr;                    ///< null: the machine's
     Disk* disk = nullptr;                            ///< null: the machine's
+    const char* vfs_below = nullptr;                 ///< the same disk, as SQLite sees it (DbOptions)
     ContentStore::Options content;
     Tree::Options tree;
     FaultPoints faults;
@@ -105,6 +107,8 @@ class FileSystem : public Views {
   /// Everything that returned before the call survives a power cut; with `publish`, files held open are
   /// published too.
   [[nodiscard]] virtual Result<void> sync(bool publish) = 0;
+  /// Somebody may have put a job into the vault's own queue (`jobs`).
+  virtual void look_for_jobs() = 0;
   /// Background work by hand: publish, persist, pin, fold, collect, one slice each. True: more to do.
   [[nodiscard]] virtual Result<bool> tick() = 0;
   /// Does all background work until the vault is at rest (no patches, no dirty pages, no dead content).

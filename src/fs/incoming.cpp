@@ -2,7 +2,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include <atomic>
 #include <cerrno>
 
 #include "fs/internal/fs_impl.h"
@@ -37,15 +36,9 @@ class IncomingFile final : public FileSystem::Incoming {
 Result<Attr> IncomingFile::commit(const Caller& c, const SetAttr& set) {
   const Chain& chain = view_.chain();
   const Who who = view_.who(c);
-  // What a mount has written to the file that is replaced becomes a version before this one.
-  INDRA_LET(const auto there,
-            fs_.writer().read([&](Tx& tx) { return fs_.tree().lookup(tx, chain, parent_, name_); }));
-  if (there)
-    if (const auto s = fs_.sessions().find({view_.branch(), there->node})) INDRA_TRY(fs_.publish(*s));
-
+  INDRA_TRY(fs_.publish_before_replacing(view_.branch(), chain, parent_, name_));
   INDRA_LET(auto staged, content_->stage(Content::For::publish));
-  std::optional<NodeRow> replaced;
-  INDRA_LET(const NodeRow row, fs_.writer().mutate_content([&](Tx& tx) -> Result<NodeRow> {
+  INDRA_LET(const Tree::Renamed placed, fs_.writer().mutate_content([&](Tx& tx) -> Result<Tree::Renamed> {
     INDRA_LET(const auto old, fs_.tree().lookup_node(tx, chain, parent_, name_));
     if (old && S_ISDIR(old->mode)) return fail(EISDIR);
     INDRA_LET(const NodeRow dir, fs_.tree().node(tx, chain, parent_));
@@ -57,21 +50,20 @@ Result<Attr> IncomingFile::commit(const Caller& c, const SetAttr& set) {
     init.mtime = set.mtime.value_or(now);
     init.atime = set.atime.value_or(now);
     init.ctime = init.btime = now;
-    // In the place of another: made beside it and renamed over it, so that its line goes on (T7).
-    static std::atomic<std::uint64_t> counter{0};
-    const std::string name = old ? ".indrafs-incoming-" + std::to_string(++counter) : name_;
-    INDRA_LET(const NodeRow made, fs_.tree().create(tx, who, chain, parent_, name, init));
     INDRA_LET(const BlobInfo info, staged->apply(tx, false));
-    INDRA_LET(NodeRow full, fs_.tree().set_content(tx, who, chain, made.node, info, init.mtime, now, true));
-    if (!old) return full;
-    INDRA_LET(Tree::Renamed r, fs_.tree().rename(tx, who, chain, parent_, name, parent_, name_, 0));
-    replaced = r.replaced;
-    if (replaced && replaced->nlink == 0) {
-      fs_.orphaned(view_.branch(), replaced->node);
-      if (const auto s = fs_.sessions().find({view_.branch(), replaced->node})) s->unlinked = true;
+    init.blob = info.id;
+    init.size = info.size;
+    if (info.stored != info.size) init.stored = info.stored;
+    Seq pinned;
+    if (old) {
+      INDRA_LET(pinned, fs_.pin_before_replacing(tx, chain, *old));
     }
-    return r.moved;
+    auto r = fs_.tree().place(tx, who, chain, parent_, name_, init);
+    if (r && r->replaced) fs_.was_replaced(view_.branch(), *r->replaced, pinned);
+    return r;
   }));
+  const NodeRow& row = placed.moved;
+  const std::optional<NodeRow>& replaced = placed.replaced;
   staged->accept();
   fs_.poke();
   if (replaced) fs_.released(view_.branch(), replaced->node);

@@ -1,4 +1,6 @@
 // Sessions become rows: published with an event, persisted privately, or made durable by fsync.
+#include <sys/stat.h>
+
 #include "fs/internal/fs_impl.h"
 
 namespace indra {
@@ -52,6 +54,23 @@ void FileSystemImpl::touched(Session& s, const Who* who, TimeNs now) {
   if (first) poke();
 }
 
+// Decided inside the transaction: the node may have been replaced while the session waited for it.
+Result<void> FileSystemImpl::put_content(Tx& tx, const BranchView& state, Session& s,
+                                         Content::Staged& staged) {
+  const bool in_private = static_cast<bool>(s.private_blob);
+  if (const Seq before{s.replaced_before.load()}; before != Seq{}) {  // S13
+    INDRA_LET(const BlobInfo info, staged.apply(tx, in_private));
+    INDRA_LET(const NodeRow row,
+              tree_->set_replaced_content(tx, s.who, state.head, s.key.node, before, info, s.mtime, s.ctime));
+  } else {
+    INDRA_LET(const bool rewritable, tree_->rewritable(tx, state.head, s.key.node));
+    INDRA_LET(const BlobInfo info, staged.apply(tx, in_private || rewritable));
+    INDRA_LET(const NodeRow row,
+              tree_->set_content(tx, s.who, state.head, s.key.node, info, s.mtime, s.ctime, true));
+  }
+  return forget_private(tx, s);
+}
+
 Result<void> FileSystemImpl::forget_private(Tx& tx, Session& s) {
   if (!s.private_blob) return {};
   Statement q{tx, "DELETE FROM sessions WHERE branch = ?1 AND node = ?2"};
@@ -66,7 +85,7 @@ Result<void> FileSystemImpl::publish(Session& s) {
 }
 
 Result<void> FileSystemImpl::publish_locked(Session& s) {
-  if (s.unlinked && !s.temporary) {  // nobody can find it any more: its bytes live as long as its handles
+  if (s.dead()) {
     s.dirty_since = 0;
     s.unpublished_since = 0;
     return {};
@@ -75,14 +94,8 @@ Result<void> FileSystemImpl::publish_locked(Session& s) {
   INDRA_TRY(ensure_content(s));
   INDRA_LET(auto state, branch_state(s.key.branch));
   INDRA_LET(auto staged, s.content->stage(Content::For::publish));
-  const bool in_private = static_cast<bool>(s.private_blob);
-  INDRA_TRY(writer_->mutate_content([&](Tx& tx) INDRA_NO_ANALYSIS -> Result<void> {
-    INDRA_LET(const bool rewritable, tree_->rewritable(tx, state->head, s.key.node));
-    INDRA_LET(const BlobInfo info, staged->apply(tx, in_private || rewritable));
-    INDRA_LET(const NodeRow row,
-              tree_->set_content(tx, s.who, state->head, s.key.node, info, s.mtime, s.ctime, true));
-    return forget_private(tx, s);
-  }));
+  INDRA_TRY(
+      writer_->mutate_content([&](Tx& tx) INDRA_NO_ANALYSIS { return put_content(tx, *state, s, *staged); }));
   staged->accept();
   s.private_blob = {};
   s.dirty_since = 0;
@@ -97,21 +110,14 @@ Result<void> FileSystemImpl::publish_locked(Session& s) {
 Result<void> FileSystemImpl::fsync(Session& s, bool data_only) {
   {
     const WriteLock lock{s.mutex};
-    if (s.ahead && !(s.unlinked && !s.temporary)) {
+    if (s.ahead && !s.dead()) {
       const bool recent = s.published_at != 0 && clock_->steady() - s.published_at < kPublishGap;
-      if (!recent || s.private_blob) {
+      if (!recent || s.private_blob || s.replaced_before != 0) {
         // Published at once; small parts go through the WAL all the same.
         INDRA_TRY(ensure_content(s));
         INDRA_LET(auto state, branch_state(s.key.branch));
         INDRA_LET(auto staged, s.content->stage(Content::For::sync));
-        const bool in_private = static_cast<bool>(s.private_blob);
-        const auto rows = [&](Tx& tx) INDRA_NO_ANALYSIS -> Result<void> {
-          INDRA_LET(const bool rewritable, tree_->rewritable(tx, state->head, s.key.node));
-          INDRA_LET(const BlobInfo info, staged->apply(tx, in_private || rewritable));
-          INDRA_LET(const NodeRow row,
-                    tree_->set_content(tx, s.who, state->head, s.key.node, info, s.mtime, s.ctime, true));
-          return forget_private(tx, s);
-        };
+        const auto rows = [&](Tx& tx) INDRA_NO_ANALYSIS { return put_content(tx, *state, s, *staged); };
         INDRA_TRY(staged->needs_content_sync() ? writer_->mutate_content(rows) : writer_->mutate(rows));
         staged->accept();
         s.private_blob = {};
@@ -126,6 +132,7 @@ Result<void> FileSystemImpl::fsync(Session& s, bool data_only) {
         INDRA_TRY(ensure_content(s));
         INDRA_LET(auto staged, s.content->stage(Content::For::sync));
         const auto rows = [&](Tx& tx) INDRA_NO_ANALYSIS -> Result<void> {
+          if (s.replaced_before != 0) return put_content(tx, *state, s, *staged);
           INDRA_LET(const bool rewritable, tree_->rewritable(tx, state->head, s.key.node));
           INDRA_LET(const BlobInfo info, staged->apply(tx, rewritable));
           INDRA_LET(const NodeRow row, tree_->node(tx, state->head, s.key.node));
@@ -147,11 +154,16 @@ Result<void> FileSystemImpl::fsync(Session& s, bool data_only) {
 
 Result<void> FileSystemImpl::publish_owed_event(Session& s) {
   const WriteLock lock{s.mutex};
-  if (!s.synced_unpublished || s.unlinked) return {};
+  if (!s.synced_unpublished || s.dead()) return {};
   INDRA_LET(auto state, branch_state(s.key.branch));
   INDRA_TRY(writer_->mutate([&](Tx& tx) INDRA_NO_ANALYSIS -> Result<void> {
     INDRA_LET(const NodeRow row, tree_->node(tx, state->head, s.key.node));
     INDRA_LET(const BlobInfo info, store_->info(tx, row.blob));
+    if (const Seq before{s.replaced_before.load()}; before != Seq{}) {
+      INDRA_LET(const NodeRow after, tree_->set_replaced_content(tx, s.who, state->head, s.key.node, before,
+                                                                 info, s.mtime, s.ctime));
+      return {};
+    }
     INDRA_LET(const NodeRow after,
               tree_->set_content(tx, s.who, state->head, s.key.node, info, s.mtime, s.ctime, true));
     return {};
@@ -167,10 +179,13 @@ Result<void> FileSystemImpl::publish_owed_event(Session& s) {
 
 Result<void> FileSystemImpl::persist_privately(Session& s) {
   const WriteLock lock{s.mutex};
+  if (s.replaced_before != 0) return publish_locked(s);  // its place in the line is all it has
   if (s.dirty_since == 0 || !s.ahead || s.unlinked || !s.content) return {};
+  INDRA_LET(auto state, branch_state(s.key.branch));
   INDRA_LET(auto staged, s.content->stage(Content::For::sync));
   BlobId blob;
   INDRA_TRY(writer_->mutate_content([&](Tx& tx) INDRA_NO_ANALYSIS -> Result<void> {
+    if (s.replaced_before != 0) return put_content(tx, *state, s, *staged);
     INDRA_LET(const BlobInfo info, staged->apply(tx, static_cast<bool>(s.private_blob)));
     blob = info.id;
     if (blob != s.private_blob) {
@@ -184,6 +199,30 @@ Result<void> FileSystemImpl::persist_privately(Session& s) {
   s.private_blob = blob;
   s.dirty_since = 0;
   return {};
+}
+
+// Whoever has the file open for writing may have written to it, and may go on doing so (S13).
+Result<void> FileSystemImpl::publish_before_replacing(BranchId branch, const Chain& chain, NodeId parent,
+                                                      std::string_view name) {
+  INDRA_LET(const auto there, writer_->read([&](Tx& tx) { return tree_->lookup(tx, chain, parent, name); }));
+  if (!there) return {};
+  const auto s = sessions_.find({branch, there->node});
+  return s ? publish(*s) : Result<void>{};
+}
+
+Result<Seq> FileSystemImpl::pin_before_replacing(Tx& tx, const Chain& chain, const NodeRow& old) {
+  if (!S_ISREG(old.mode) || old.nlink > 1) return Seq{};
+  const auto s = sessions_.find({chain.branch(), old.node});
+  return s && s->writers != 0 ? tree_->pin_before(tx, chain) : Result<Seq>{Seq{}};
+}
+
+void FileSystemImpl::was_replaced(BranchId branch, const NodeRow& after, Seq pinned) {
+  if (after.nlink != 0) return;
+  orphaned(branch, after.node, !S_ISDIR(after.mode));
+  if (const auto s = sessions_.find({branch, after.node})) {
+    s->replaced_before = pinned.raw();
+    s->unlinked = true;
+  }
 }
 
 Result<void> FileSystemImpl::recover_sessions() {

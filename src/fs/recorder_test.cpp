@@ -57,6 +57,7 @@ class Recorder {
     const Target t = target_of(e);
     switch (e.kind) {
       case DiskEvent::create:
+        if (t == Target::database) break;  // made durable with the vault's own directory
         names_.insert(std::filesystem::path{e.path}.parent_path());
         ++created_;
         break;
@@ -181,6 +182,11 @@ class ForgetfulDisk final : public Disk {
     INDRA_LET(auto f, below_->open(path, create));
     return std::make_unique<File>(std::move(f), path, recorder_);
   }
+  bool exists(const std::string& path) override { return below_->exists(path); }
+  Result<std::unique_ptr<DiskMap>> map(const std::string& path, std::size_t size) override {
+    return below_->map(path, size);
+  }
+  std::uint64_t boot() const override { return below_->boot(); }
   Result<void> make_dir(const std::string& path) override { return below_->make_dir(path); }
   Result<void> remove(const std::string& path) override { return below_->remove(path); }
   Result<std::vector<std::string>> list(const std::string& dir) override { return below_->list(dir); }

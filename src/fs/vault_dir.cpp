@@ -65,7 +65,7 @@ std::string pid_in(int fd) {
 
 }  // namespace
 
-Result<VaultDir> VaultDir::open(const std::string& dir, bool create) {
+Result<VaultDir> VaultDir::open(const std::string& dir, bool create, Disk& disk) {
   std::string path = dir;
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   if (create && ::access(path.c_str(), F_OK) != 0) {
@@ -93,7 +93,7 @@ Result<VaultDir> VaultDir::open(const std::string& dir, bool create) {
   if (::access(path.c_str(), R_OK | W_OK | X_OK) != 0)
     return fail(errno, "vault " + path + " (its owner must be able to read and write it)");
   const std::string lock_path = path + "/lock";
-  const bool is_vault = ::access((path + "/vault.db").c_str(), F_OK) == 0;
+  const bool is_vault = disk.exists(path + "/vault.db");
   if (!create && !is_vault)
     return fail(ENOENT, path + " holds no vault; make one with: indrafs init " + path);
   const int fd = ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -108,16 +108,18 @@ Result<VaultDir> VaultDir::open(const std::string& dir, bool create) {
   const std::string pid = std::to_string(::getpid()) + "\n";
   if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size()))
     log::debug("cannot write the process id into {}", lock_path);
-  return VaultDir{std::move(path), fd};
+  return VaultDir{disk, std::move(path), fd};
 }
 
-VaultDir::VaultDir(VaultDir&& o) noexcept : path_{std::move(o.path_)}, lock_{o.lock_} { o.lock_ = -1; }
+VaultDir::VaultDir(VaultDir&& o) noexcept : disk_{o.disk_}, path_{std::move(o.path_)}, lock_{o.lock_} {
+  o.lock_ = -1;
+}
 
 VaultDir::~VaultDir() {
   if (lock_ >= 0) ::close(lock_);
 }
 
-bool VaultDir::has_db() const { return ::access(db_path().c_str(), F_OK) == 0; }
+bool VaultDir::has_db() const { return disk_->exists(db_path()); }
 
 Result<VaultDir::Identity> VaultDir::identity(bool create) const {
   if (sodium_init() < 0) return fail(EIO, "libsodium");

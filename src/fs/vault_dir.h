@@ -16,7 +16,7 @@ class VaultDir {
   /// Checks the file system, makes the directory when `create`, takes the lock.
   /// Errors: EWOULDBLOCK (owned by another process: the text gives its pid), ENOTSUP (NFS, an indrafs mount),
   /// ENOENT.
-  [[nodiscard]] static Result<VaultDir> open(const std::string& dir, bool create);
+  [[nodiscard]] static Result<VaultDir> open(const std::string& dir, bool create, Disk&);
   VaultDir(VaultDir&&) noexcept;
   VaultDir& operator=(VaultDir&&) = delete;
   ~VaultDir();
@@ -29,7 +29,8 @@ class VaultDir {
   [[nodiscard]] Result<Identity> identity(bool create) const;
 
  private:
-  VaultDir(std::string path, int lock) : path_{std::move(path)}, lock_{lock} {}
+  VaultDir(Disk& disk, std::string path, int lock) : disk_{&disk}, path_{std::move(path)}, lock_{lock} {}
+  Disk* disk_;  // of vault.db and the segments; the rest is always the machine's
   std::string path_;
   int lock_;
 };

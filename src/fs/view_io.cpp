@@ -16,6 +16,7 @@ Handle ViewImpl::keep(std::shared_ptr<Session> session, int flags) {
   auto f = std::make_unique<OpenFile>();
   f->session = std::move(session);
   f->flags = flags;
+  if (f->writes()) ++f->session->writers;
   return reinterpret_cast<Handle>(f.release());
 }
 
@@ -32,6 +33,9 @@ Result<Handle> ViewImpl::open(const Caller& c, NodeId node, int flags) {
     if (S_ISDIR(row->mode)) return fail(EISDIR);
     if (!S_ISREG(row->mode)) return fail(EINVAL);
     if (row->nlink == 0 && !session->unlinked) session->unlinked = true;
+    // Found by a name that is another file's by now: whoever opens by name looks again (S13).
+    if (writing && row->nlink == 0 && session->replaced_before == 0 && fs_.replaced(branch(), node))
+      return fail(ESTALE);
     if ((flags & O_TRUNC) == 0) return {};
     const bool suid = (row->mode & (S_ISUID | S_ISGID)) != 0 && c.uid != 0;
     return change(c, h, suid, [](Session& s) INDRA_NO_ANALYSIS { return s.content->truncate(0); });
@@ -154,6 +158,7 @@ void ViewImpl::release(Handle h) {
   // Pages of a shared mapping may have come after the last close.
   if (s.ahead && (f->flags & O_ACCMODE) != O_RDONLY)
     if (auto r = fs_.publish(s); !r) log::error("publishing node {}: {}", s.key.node.raw(), r.error().text());
+  if (f->writes()) --s.writers;
   if (fs_.sessions().release(f->session)) fs_.released(s.key.branch, s.key.node);
 }
 

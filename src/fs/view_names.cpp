@@ -343,14 +343,20 @@ Result<void> ViewImpl::rename(const Caller& c, NodeId from_parent, std::string_v
   if (to.size() > 255) return fail(ENAMETOOLONG);
   if ((flags & ~static_cast<unsigned>(RENAME_NOREPLACE | RENAME_EXCHANGE)) != 0) return fail(EINVAL);
   const Who w = who(c);
+  const bool writers = flags == 0 && fs_.sessions().count() != 0;
+  if (writers) INDRA_TRY(fs_.publish_before_replacing(branch(), chain_, to_parent, to));
   INDRA_LET(const Tree::Renamed r, fs_.writer().mutate([&](Tx& tx) -> Result<Tree::Renamed> {
-    auto renamed = fs_.tree().rename(tx, w, chain_, from_parent, from, to_parent, to, flags);
-    if (renamed && renamed->replaced && (flags & RENAME_EXCHANGE) == 0) {
-      if (S_ISDIR(renamed->replaced->mode))
-        fs_.orphaned(branch(), renamed->replaced->node);
-      else
-        lost_name(*renamed->replaced);
+    Seq pinned;
+    if (writers) {
+      INDRA_LET(const auto old, fs_.tree().lookup_node(tx, chain_, to_parent, to));
+      INDRA_LET(const auto moved, fs_.tree().lookup(tx, chain_, from_parent, from));
+      if (old && moved && moved->node != old->node) {
+        INDRA_LET(pinned, fs_.pin_before_replacing(tx, chain_, *old));
+      }
     }
+    auto renamed = fs_.tree().rename(tx, w, chain_, from_parent, from, to_parent, to, flags);
+    if (renamed && renamed->replaced && (flags & RENAME_EXCHANGE) == 0)
+      fs_.was_replaced(branch(), *renamed->replaced, pinned);
     return renamed;
   }));
   fs_.poke();

@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 
+#include "base/disk.h"
 #include "blob/check.h"
 #include "db/mark.h"
 #include "db/writer.h"
@@ -170,7 +171,7 @@ Result<FsckReport> fsck(const std::string& vault, const FsckOptions& options) {
   if (options.in_use && options.repair) return fail(EBUSY, "the vault is in use; unmount it, then repair");
   std::optional<VaultDir> lock;
   if (!options.in_use) {
-    INDRA_LET(VaultDir held, VaultDir::open(vault, false));
+    INDRA_LET(VaultDir held, VaultDir::open(vault, false, real_disk()));
     lock.emplace(std::move(held));
     if (!lock->has_db()) return fail(ENOENT, vault + " holds no vault");
   }

@@ -220,6 +220,9 @@ constexpr Case kCases[] = {
     {"F15", stays, "UPDATE patches SET data = zeroblob(length(data))"},
     {"F15", mended, "INSERT INTO patches SELECT 99999, block, seal, data FROM patches"},
     {"F15", mended, "INSERT INTO patches SELECT blob, 99999, seal, data FROM patches"},
+    {"F15", mended, "INSERT INTO folds VALUES(99999, 0, zeroblob(32))"},
+    {"F15", mended, "INSERT INTO folds SELECT max(id), 4711, zeroblob(32) FROM blobs"},
+    {"F15", stays, "INSERT INTO folds SELECT max(id), 0, x'00' FROM blobs WHERE form = 1"},
     // slots
     {"F16", mended, "UPDATE segments SET live = live - 4096"},
     {"F16", mended, "UPDATE segments SET live = live + 1"},

@@ -163,7 +163,7 @@ TEST_F(MountLife, M2_auto_unmount_leaves_nothing_behind_a_dead_daemon) {
   int status = -1;
   ::waitpid(child, &status, 0);
   ASSERT_TRUE(WIFSIGNALED(status));
-  EXPECT_TRUE(soon([&] { return ::access(at("").c_str(), F_OK) == 0; }));
+  EXPECT_TRUE(soon([&] { return errno_of(::access(at("f").c_str(), F_OK)) == ENOENT; }));
   start();
   write_file(at("f"), "x");
   EXPECT_TRUE(mount_->stop());

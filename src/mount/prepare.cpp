@@ -53,6 +53,15 @@ Result<std::string> absolute(const std::string& path) {
   return (std::strcmp(real, "/") == 0 ? std::string{} : std::string{real}) + "/" + name;
 }
 
+/// Whether nobody serves the mount at `path` any more.
+Result<bool> is_dead_mount(const std::string& path) {
+  struct stat st {};
+  struct statfs asked {};  // the kernel answers stat of a dead mount from its cache, but never this
+  if (::statfs(path.c_str(), &asked) == 0 && ::stat(path.c_str(), &st) == 0) return false;
+  if (errno == ENOTCONN || errno == ECONNABORTED) return true;
+  return fail(errno, "mount point " + path);
+}
+
 bool is_empty(const std::string& path) {
   DIR* d = ::opendir(path.c_str());
   if (d == nullptr) return true;  // mount(2) will say what is wrong
@@ -191,11 +200,13 @@ Result<void> unmount_path(const std::string& path, bool lazy) {
 Result<std::string> prepare_mountpoint(const MountOptions& options) {
   INDRA_LET(std::string path, absolute(options.mountpoint));
   struct stat st {};
-  struct statfs asked {};  // the kernel answers stat of a dead mount from its cache, but never this
-  if (::statfs(path.c_str(), &asked) != 0 || ::stat(path.c_str(), &st) != 0) {
-    if (errno != ENOTCONN && errno != ECONNABORTED) return fail(errno, "mount point " + path);
+  INDRA_LET(const bool dead, is_dead_mount(path));
+  if (dead) {
     log::warn("{} is a dead mount of a daemon that ended; taking it away", path);
-    INDRA_TRY(unmount_path(path, true));
+    if (auto gone = unmount_path(path, true); !gone) {
+      INDRA_LET(const bool still, is_dead_mount(path));  // an --auto-unmount of it may have been faster
+      if (still) return fail(gone.error());
+    }
   }
   if (::stat(path.c_str(), &st) != 0) return fail(errno, "mount point " + path);
   if (!S_ISDIR(st.st_mode)) return fail(ENOTDIR, "mount point " + path);

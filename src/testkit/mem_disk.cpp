@@ -6,6 +6,7 @@
 #include <map>
 #include <random>
 #include <set>
+#include <utility>
 
 #include "base/sync.h"
 
@@ -57,18 +58,66 @@ struct Image {
     }
     return all;
   }
+  void resize(std::uint64_t to) {
+    if (to < size) {
+      blocks.erase(blocks.lower_bound((to + kBlock - 1) / kBlock), blocks.end());
+      if (const auto it = blocks.find(to / kBlock); it != blocks.end())
+        std::memset(it->second.data() + to % kBlock, 0, kBlock - to % kBlock);
+    }
+    size = to;
+  }
   [[nodiscard]] std::uint64_t allocated() const { return blocks.size() * kBlock; }
 };
 
 struct Change {
-  std::uint64_t at;
-  std::uint64_t punched;  // 0: a write
+  enum Kind { write, punch, resize } kind;
+  std::uint64_t at;  // of a resize: the new size
+  std::uint64_t n;
   Bytes bytes;
+
+  void apply(Image& to) const {
+    switch (kind) {
+      case write:
+        return to.write(at, bytes);
+      case punch:
+        return to.punch(at, n);
+      case resize:
+        return to.resize(at);
+    }
+  }
+  void apply(Image& to, std::uint64_t from, std::uint64_t count) const {
+    if (kind == write)
+      to.write(at + from, ByteView{bytes}.subspan(from, count));
+    else
+      to.punch(at + from, count);
+  }
 };
 
 struct Inode {
+  bool directory = false;
   Image durable, now;
   std::vector<Change> unsynced;
+  std::vector<std::byte> mapped;  // what memory says; `now` follows
+
+  void change(Change c) {
+    c.apply(now);
+    unsynced.push_back(std::move(c));
+  }
+  /// The kernel may write a mapped page whenever it likes, each sector by itself.
+  void absorb() {
+    std::array<std::byte, kSector> old;
+    for (std::uint64_t at = 0; at < mapped.size(); at += kSector) {
+      const auto sector = std::span{mapped}.subspan(at, kSector);
+      (void)now.read(at, old);
+      if (!std::equal(old.begin(), old.end(), sector.begin()))
+        change({Change::write, at, kSector, Bytes(sector.begin(), sector.end())});
+    }
+  }
+  void make_durable() {
+    absorb();
+    for (const Change& c : unsynced) c.apply(durable);
+    unsynced.clear();
+  }
 };
 using InodePtr = std::shared_ptr<Inode>;
 
@@ -76,6 +125,14 @@ struct NameChange {
   std::string path;
   InodePtr inode;  // null: removed
 };
+using Names = std::map<std::string, InodePtr>;
+
+void rename_in(const NameChange& c, Names& to) {
+  if (c.inode)
+    to[c.path] = c.inode;
+  else
+    to.erase(c.path);
+}
 
 std::string dir_of(const std::string& path) {
   const auto slash = path.rfind('/');
@@ -87,17 +144,55 @@ std::string dir_of(const std::string& path) {
 struct MemDisk::State {
   mutable Mutex mutex;
   std::uint64_t capacity INDRA_GUARDED_BY(mutex) = 0;
-  std::uint64_t generation INDRA_GUARDED_BY(mutex) = 0;  // of the power
-  std::map<std::string, InodePtr> durable INDRA_GUARDED_BY(mutex), now INDRA_GUARDED_BY(mutex);
+  std::uint64_t generation INDRA_GUARDED_BY(mutex) = 0;  // of open files
+  std::uint64_t boot INDRA_GUARDED_BY(mutex) = 1;
+  std::uint64_t steps INDRA_GUARDED_BY(mutex) = 0, off_at INDRA_GUARDED_BY(mutex) = 0;
+  bool power INDRA_GUARDED_BY(mutex) = true;
+  Names durable INDRA_GUARDED_BY(mutex), now INDRA_GUARDED_BY(mutex);
   std::map<std::string, std::vector<NameChange>> unsynced INDRA_GUARDED_BY(mutex);  // by directory
-  std::set<std::string> dirs INDRA_GUARDED_BY(mutex);
+  std::set<std::string> made INDRA_GUARDED_BY(mutex);  // directories that were not always there
   std::map<Op, std::uint64_t> counts INDRA_GUARDED_BY(mutex);
+  std::vector<InodePtr> mapped INDRA_GUARDED_BY(mutex);
+  InodePtr put_off INDRA_GUARDED_BY(mutex);
   Fault fault;
 
-  [[nodiscard]] Result<void> ask(Op op, const std::string& path) const {
-    if (fault)
-      if (const int err = fault(op, path); err != 0) return fail(err, path);
+  /// What the fault says; its errors are returned.
+  [[nodiscard]] Result<int> ask(Op op, const std::string& path) const {
+    const int say = fault ? fault(op, path) : 0;
+    if (say > 0) return fail(say, path);
+    return say;
+  }
+  [[nodiscard]] Result<void> alive(const std::string& path) const INDRA_REQUIRES(mutex) {
+    if (!power) return fail(EIO, path + " (the power is off)");
     return {};
+  }
+  /// A step begins. False: it is the one in which the power goes.
+  [[nodiscard]] bool step() INDRA_REQUIRES(mutex) {
+    for (const InodePtr& i : mapped) i->absorb();
+    if (++steps != off_at) return true;
+    power = false;
+    return false;
+  }
+  [[nodiscard]] Result<void> done(Op op, bool powered, const std::string& path) INDRA_REQUIRES(mutex) {
+    if (!powered) return fail(EIO, path + " (the power went off)");
+    ++counts[op];
+    return {};
+  }
+  void change_name(NameChange c, int say) INDRA_REQUIRES(mutex) {
+    if (say == kSwallow) return;
+    rename_in(c, now);
+    if (say == kAtOnce) rename_in(c, durable);
+    unsynced[dir_of(c.path)].push_back(std::move(c));
+  }
+  void changed(Inode& i, Change c, int say) INDRA_REQUIRES(mutex) {
+    if (say == kSwallow) return;
+    if (say == kAtOnce) c.apply(i.durable);
+    i.change(std::move(c));
+  }
+  [[nodiscard]] bool has_dir(const std::string& path) const INDRA_REQUIRES(mutex) {
+    if (!made.contains(path)) return true;
+    const auto it = now.find(path);
+    return it != now.end() && it->second->directory;
   }
   [[nodiscard]] std::uint64_t used() const INDRA_REQUIRES(mutex) {
     std::uint64_t n = 0;
@@ -106,11 +201,20 @@ struct MemDisk::State {
   }
   void power_back() INDRA_REQUIRES(mutex) {
     ++generation;
+    ++boot;
+    power = true;
+    off_at = 0;
+    for (const std::string& dir : made)  // what lay in a directory that is lost is lost
+      if (!durable.contains(dir))
+        std::erase_if(durable, [&](const auto& e) { return dir_of(e.first) == dir; });
     now = durable;
     unsynced.clear();
+    mapped.clear();
+    put_off = nullptr;
     for (auto& [path, i] : now) {
       i->now = i->durable;
       i->unsynced.clear();
+      i->mapped.clear();
     }
   }
 };
@@ -124,11 +228,12 @@ class MemDisk::File final : public DiskFile {
     INDRA_TRY(s_->ask(Op::read, path_));
     const MutexLock lock{s_->mutex};
     INDRA_TRY(alive());
+    i_->absorb();
     ++s_->counts[Op::read];
     return i_->now.read(at, out);
   }
   Result<void> write(std::uint64_t at, ByteView bytes) override {
-    INDRA_TRY(s_->ask(Op::write, path_));
+    INDRA_LET(const int say, s_->ask(Op::write, path_));
     const MutexLock lock{s_->mutex};
     INDRA_TRY(alive());
     std::uint64_t wanted = 0;
@@ -136,33 +241,29 @@ class MemDisk::File final : public DiskFile {
       for (std::uint64_t b = at / kBlock; b <= (at + bytes.size() - 1) / kBlock; ++b)
         wanted += i_->now.blocks.contains(b) ? 0 : kBlock;
     if (wanted != 0 && s_->used() + wanted > s_->capacity) return fail(ENOSPC, path_);
-    i_->now.write(at, bytes);
-    i_->unsynced.push_back({at, 0, Bytes(bytes.begin(), bytes.end())});
-    ++s_->counts[Op::write];
-    return {};
+    const bool powered = s_->step();
+    s_->changed(*i_, {Change::write, at, bytes.size(), Bytes(bytes.begin(), bytes.end())}, say);
+    return s_->done(Op::write, powered, path_);
   }
   Result<void> sync() override {
-    INDRA_TRY(s_->ask(Op::sync, path_));
+    INDRA_LET(const int say, s_->ask(Op::sync, path_));
     const MutexLock lock{s_->mutex};
     INDRA_TRY(alive());
-    for (const Change& c : i_->unsynced) {
-      if (c.punched != 0)
-        i_->durable.punch(c.at, c.punched);
-      else
-        i_->durable.write(c.at, c.bytes);
+    const bool powered = s_->step();
+    if (powered && say == kPutOff) s_->put_off = i_;
+    if (powered && say != kPutOff && say != kSwallow) {
+      i_->make_durable();
+      if (s_->put_off && s_->put_off != i_) std::exchange(s_->put_off, nullptr)->make_durable();
     }
-    i_->unsynced.clear();
-    ++s_->counts[Op::sync];
-    return {};
+    return s_->done(Op::sync, powered, path_);
   }
   Result<void> punch(std::uint64_t at, std::uint64_t n) override {
-    INDRA_TRY(s_->ask(Op::punch, path_));
+    INDRA_LET(const int say, s_->ask(Op::punch, path_));
     const MutexLock lock{s_->mutex};
     INDRA_TRY(alive());
-    i_->now.punch(at, n);
-    i_->unsynced.push_back({at, n, {}});
-    ++s_->counts[Op::punch];
-    return {};
+    const bool powered = s_->step();
+    s_->changed(*i_, {Change::punch, at, n, {}}, say);
+    return s_->done(Op::punch, powered, path_);
   }
   Result<std::uint64_t> size() const override {
     const MutexLock lock{s_->mutex};
@@ -177,8 +278,8 @@ class MemDisk::File final : public DiskFile {
 
  private:
   Result<void> alive() const INDRA_REQUIRES(s_->mutex) {
-    if (s_->generation != generation_) return fail(EIO, path_ + " (the power was gone)");
-    return {};
+    if (s_->generation != generation_) return fail(EIO, path_ + " (open when the power went)");
+    return s_->alive(path_);
   }
   std::shared_ptr<State> s_;
   InodePtr i_;
@@ -186,46 +287,128 @@ class MemDisk::File final : public DiskFile {
   std::uint64_t generation_;
 };
 
+class MemDisk::Map final : public DiskMap {
+ public:
+  Map(std::shared_ptr<State> s, InodePtr i, std::string path, std::uint64_t generation, std::size_t size)
+      : s_{std::move(s)}, i_{std::move(i)}, path_{std::move(path)}, generation_{generation}, memory_(size) {}
+  ~Map() override {
+    const MutexLock lock{s_->mutex};
+    if (s_->generation != generation_) return;
+    if (s_->power) i_->absorb();
+    std::erase(s_->mapped, i_);
+  }
+  MutableBytes bytes() override {
+    const MutexLock lock{s_->mutex};
+    // Memory outlives the power here: who has it mapped may be anywhere in its code when it goes.
+    return s_->generation == generation_ ? MutableBytes{i_->mapped} : MutableBytes{memory_};
+  }
+  Result<void> sync() override {
+    INDRA_LET(const int say, s_->ask(Op::sync, path_));
+    const MutexLock lock{s_->mutex};
+    if (s_->generation != generation_) return fail(EIO, path_ + " (mapped when the power went)");
+    INDRA_TRY(s_->alive(path_));
+    const bool powered = s_->step();
+    if (powered && say != kSwallow) i_->make_durable();
+    return s_->done(Op::sync, powered, path_);
+  }
+
+ private:
+  std::shared_ptr<State> s_;
+  InodePtr i_;
+  std::string path_;
+  std::uint64_t generation_;
+  Bytes memory_;
+};
+
 MemDisk::MemDisk(std::uint64_t capacity) : state_{std::make_shared<State>()} { set_capacity(capacity); }
 MemDisk::~MemDisk() = default;
+
+std::unique_ptr<MemDisk> MemDisk::copy() const {
+  auto to = std::make_unique<MemDisk>();
+  const MutexLock lock{state_->mutex};
+  State& t = *to->state_;
+  const MutexLock other{t.mutex};
+  t.capacity = state_->capacity;
+  t.boot = state_->boot + 1;
+  t.made = state_->made;
+  for (const auto& [path, i] : state_->durable) {
+    auto c = std::make_shared<Inode>();
+    c->directory = i->directory;
+    c->durable = c->now = i->durable;
+    t.durable[path] = t.now[path] = std::move(c);
+  }
+  return to;
+}
 
 void MemDisk::crash(std::uint64_t seed) {
   std::mt19937_64 random{seed};
   State& s = *state_;
   const MutexLock lock{s.mutex};
-  for (auto& [dir, changes] : s.unsynced) {
-    const std::size_t kept = random() % (changes.size() + 1);
-    for (std::size_t i = 0; i < kept; ++i) {
-      if (changes[i].inode)
-        s.durable[changes[i].path] = changes[i].inode;
-      else
-        s.durable.erase(changes[i].path);
-    }
-  }
-  for (auto& [path, i] : s.durable)
+  if (s.power)
+    for (const InodePtr& i : s.mapped) i->absorb();
+  for (auto& [dir, changes] : s.unsynced)
+    for (const NameChange& c : changes)
+      if (random() % 2 == 0) rename_in(c, s.durable);
+  for (auto& [path, i] : s.durable) {
+    // Now and then a disk that wrote all it had of a file, or nothing: each by itself is rarely so.
+    const auto mood = random() % 4;
     for (const Change& c : i->unsynced) {
-      const auto fate = random() % 3;  // done, lost, torn
-      if (fate == 0 && c.punched != 0) i->durable.punch(c.at, c.punched);
-      if (fate == 0 && c.punched == 0) i->durable.write(c.at, c.bytes);
-      if (fate != 2) continue;
-      const std::uint64_t all = c.punched != 0 ? c.punched : c.bytes.size();
-      for (std::uint64_t at = 0; at < all;) {
-        const std::uint64_t n = std::min<std::uint64_t>(all - at, kSector - (c.at + at) % kSector);
-        if (random() % 2 == 0) {
-          if (c.punched != 0)
-            i->durable.punch(c.at + at, n);
-          else
-            i->durable.write(c.at + at, ByteView{c.bytes}.subspan(at, n));
-        }
+      const auto fate = mood == 0 ? 0 : mood == 1 ? 1 : random() % 3;  // done, lost, torn
+      if (fate == 0 || (fate == 2 && c.kind == Change::resize)) c.apply(i->durable);
+      if (fate != 2 || c.kind == Change::resize) continue;
+      for (std::uint64_t at = 0; at < c.n;) {
+        const std::uint64_t n = std::min<std::uint64_t>(c.n - at, kSector - (c.at + at) % kSector);
+        if (random() % 2 == 0) c.apply(i->durable, at, n);
         at += n;
       }
     }
+  }
   s.power_back();
 }
 
 void MemDisk::crash_strictly() {
   const MutexLock lock{state_->mutex};
   state_->power_back();
+}
+
+void MemDisk::kill() {
+  State& s = *state_;
+  const MutexLock lock{s.mutex};
+  for (const InodePtr& i : s.mapped) {
+    if (s.power) i->absorb();
+    i->mapped.clear();
+  }
+  s.mapped.clear();
+  ++s.generation;
+  s.power = true;
+  s.off_at = 0;
+}
+
+void MemDisk::power_off_at(std::uint64_t n) {
+  const MutexLock lock{state_->mutex};
+  state_->off_at = n == 0 ? 0 : state_->steps + n;
+}
+
+void MemDisk::power_off() {
+  const MutexLock lock{state_->mutex};
+  if (state_->power)
+    for (const InodePtr& i : state_->mapped) i->absorb();
+  state_->power = false;
+}
+
+bool MemDisk::power() const {
+  const MutexLock lock{state_->mutex};
+  return state_->power;
+}
+
+std::uint64_t MemDisk::steps() const {
+  const MutexLock lock{state_->mutex};
+  return state_->steps;
+}
+
+std::uint64_t MemDisk::boot() const {
+  const MutexLock lock{state_->mutex};
+  return state_->boot;
 }
 
 void MemDisk::set_fault(Fault f) { state_->fault = std::move(f); }
@@ -239,8 +422,7 @@ std::size_t MemDisk::unsynced() const {
   std::size_t n = 0;
   for (const auto& [dir, changes] : state_->unsynced) n += changes.size();
   for (const auto& [path, i] : state_->now)
-    for (const Change& c : i->unsynced)
-      n += c.punched != 0 ? static_cast<std::size_t>(c.punched) : c.bytes.size();
+    for (const Change& c : i->unsynced) n += c.kind == Change::resize ? 1 : c.n;
   return n;
 }
 
@@ -257,42 +439,99 @@ void MemDisk::flip(const std::string& path, std::uint64_t at) {
       it->second[at % kBlock] ^= std::byte{1};
 }
 
-Result<std::unique_ptr<DiskFile>> MemDisk::open(const std::string& path, bool create) {
-  INDRA_TRY(state_->ask(create ? Op::create : Op::open, path));
+std::vector<std::uint64_t> MemDisk::blocks(const std::string& path) const {
+  const MutexLock lock{state_->mutex};
+  std::vector<std::uint64_t> out;
+  if (const auto it = state_->now.find(path); it != state_->now.end())
+    for (const auto& [block, bytes] : it->second->now.blocks) out.push_back(block * kBlock);
+  return out;
+}
+
+Result<void> MemDisk::resize(const std::string& path, std::uint64_t size) {
+  INDRA_LET(const int say, state_->ask(Op::resize, path));
   State& s = *state_;
   const MutexLock lock{s.mutex};
+  INDRA_TRY(s.alive(path));
+  const auto it = s.now.find(path);
+  if (it == s.now.end()) return fail(ENOENT, "resize " + path);
+  const bool powered = s.step();
+  s.changed(*it->second, {Change::resize, size, 0, {}}, say);
+  return s.done(Op::resize, powered, path);
+}
+
+Result<std::unique_ptr<DiskFile>> MemDisk::open(const std::string& path, bool create) {
+  INDRA_LET(const int say, state_->ask(create ? Op::create : Op::open, path));
+  State& s = *state_;
+  const MutexLock lock{s.mutex};
+  INDRA_TRY(s.alive(path));
   auto it = s.now.find(path);
   if (create) {
     if (it != s.now.end()) return fail(EEXIST, "create " + path);
-    if (!s.dirs.contains(dir_of(path))) return fail(ENOENT, "create " + path);
-    it = s.now.emplace(path, std::make_shared<Inode>()).first;
-    s.unsynced[dir_of(path)].push_back({path, it->second});
-  } else if (it == s.now.end()) {
-    return fail(ENOENT, "open " + path);
+    if (!s.has_dir(dir_of(path))) return fail(ENOENT, "create " + path);
+    const bool powered = s.step();
+    const auto inode = std::make_shared<Inode>();
+    s.change_name({path, inode}, say);
+    INDRA_TRY(s.done(Op::create, powered, path));
+    return std::make_unique<File>(state_, inode, path, s.generation);
   }
-  ++s.counts[create ? Op::create : Op::open];
+  if (it == s.now.end()) return fail(ENOENT, "open " + path);
+  if (it->second->directory) return fail(EISDIR, "open " + path);
+  ++s.counts[Op::open];
   return std::make_unique<File>(state_, it->second, path, s.generation);
 }
 
-Result<void> MemDisk::make_dir(const std::string& path) {
+bool MemDisk::exists(const std::string& path) {
   const MutexLock lock{state_->mutex};
-  state_->dirs.insert(path);
-  return {};
+  return state_->now.contains(path);
+}
+
+Result<std::unique_ptr<DiskMap>> MemDisk::map(const std::string& path, std::size_t size) {
+  if (!exists(path)) INDRA_TRY(open(path, true));
+  State& s = *state_;
+  const MutexLock lock{s.mutex};
+  INDRA_TRY(s.alive(path));
+  const InodePtr& i = s.now.at(path);
+  if (i->now.size < size) {
+    const bool powered = s.step();
+    s.changed(*i, {Change::resize, size, 0, {}}, 0);
+    INDRA_TRY(s.done(Op::resize, powered, path));
+  }
+  i->mapped.resize(size);
+  (void)i->now.read(0, i->mapped);
+  s.mapped.push_back(i);
+  return std::make_unique<Map>(state_, i, path, s.generation, size);
+}
+
+Result<void> MemDisk::make_dir(const std::string& path) {
+  INDRA_LET(const int say, state_->ask(Op::make_dir, path));
+  State& s = *state_;
+  const MutexLock lock{s.mutex};
+  INDRA_TRY(s.alive(path));
+  if (s.now.contains(path)) return {};
+  if (!s.has_dir(dir_of(path))) return fail(ENOENT, "mkdir " + path);
+  const bool powered = s.step();
+  const auto inode = std::make_shared<Inode>();
+  inode->directory = true;
+  s.made.insert(path);
+  s.change_name({path, inode}, say);
+  return s.done(Op::make_dir, powered, path);
 }
 
 Result<void> MemDisk::remove(const std::string& path) {
-  INDRA_TRY(state_->ask(Op::remove, path));
+  INDRA_LET(const int say, state_->ask(Op::remove, path));
   State& s = *state_;
   const MutexLock lock{s.mutex};
-  if (s.now.erase(path) == 0) return fail(ENOENT, "unlink " + path);
-  s.unsynced[dir_of(path)].push_back({path, nullptr});
-  ++s.counts[Op::remove];
-  return {};
+  INDRA_TRY(s.alive(path));
+  if (!s.now.contains(path)) return fail(ENOENT, "unlink " + path);
+  const bool powered = s.step();
+  s.change_name({path, nullptr}, say);
+  return s.done(Op::remove, powered, path);
 }
 
 Result<std::vector<std::string>> MemDisk::list(const std::string& dir) {
   const MutexLock lock{state_->mutex};
-  if (!state_->dirs.contains(dir)) return fail(ENOENT, "list " + dir);
+  INDRA_TRY(state_->alive(dir));
+  if (!state_->has_dir(dir)) return fail(ENOENT, "list " + dir);
   std::vector<std::string> names;
   for (const auto& [path, i] : state_->now)
     if (dir_of(path) == dir) names.push_back(path.substr(dir.size() + 1));
@@ -300,18 +539,16 @@ Result<std::vector<std::string>> MemDisk::list(const std::string& dir) {
 }
 
 Result<void> MemDisk::sync_dir(const std::string& path) {
-  INDRA_TRY(state_->ask(Op::sync_dir, path));
+  INDRA_LET(const int say, state_->ask(Op::sync_dir, path));
   State& s = *state_;
   const MutexLock lock{s.mutex};
-  for (const NameChange& c : s.unsynced[path]) {
-    if (c.inode)
-      s.durable[c.path] = c.inode;
-    else
-      s.durable.erase(c.path);
+  INDRA_TRY(s.alive(path));
+  const bool powered = s.step();
+  if (powered && say != kSwallow) {
+    for (const NameChange& c : s.unsynced[path]) rename_in(c, s.durable);
+    s.unsynced.erase(path);
   }
-  s.unsynced.erase(path);
-  ++s.counts[Op::sync_dir];
-  return {};
+  return s.done(Op::sync_dir, powered, path);
 }
 
 Result<Disk::Space> MemDisk::space(const std::string&) {

@@ -109,10 +109,10 @@ const Chain& ChangeLog::chain(Branch& b) {
 void ChangeLog::learn(const Tree::ChangeRow& c) {
   if (names_.size() > kNamesKept) names_.clear();
   if (c.op == "create" || c.op == "mkdir" || c.op == "symlink" || c.op == "link" || c.op == "rename" ||
-      c.op == "exchange") {
+      c.op == "exchange" || (c.op == "write" && !c.name.empty())) {
     names_[{c.branch, c.node}] = Name{c.parent, c.name};
     if (c.op == "exchange") names_[{c.branch, c.other}] = Name{c.from_parent, c.from_name};
-    if (c.op == "rename" && c.other) names_.erase({c.branch, c.other});
+    if ((c.op == "rename" || c.op == "write") && c.other) names_.erase({c.branch, c.other});
   } else if (c.op == "unlink") {
     const auto it = names_.find({c.branch, c.node});
     if (it != names_.end() && it->second && it->second->parent == c.parent && it->second->name == c.name)
@@ -154,7 +154,7 @@ Result<std::optional<ChangeLog::Name>> ChangeLog::last_name(Tx& tx, const Branch
   auto q = Statement{tx,
                      "SELECT op, parent, name, node = ?2, extra FROM changes WHERE seq > ?1 AND seq <= ?5 "
                      "AND branch = ?3 AND ("
-                     "(op IN (5, 6, 7, 11) AND node = ?2) OR (op IN (7, 11) AND substr(extra, 9, 8) = ?4))"
+                     "(op IN (5, 6, 7, 11) AND node = ?2) OR (op IN (7, 8, 11) AND substr(extra, 9, 8) = ?4))"
                      " ORDER BY seq LIMIT 1"};
   q.bind(1, at).bind(2, node).bind(3, b.id).bind_blob(4, {id, sizeof id}).bind(5, upto);
   INDRA_LET(const bool row, q.step());

@@ -101,7 +101,9 @@ Tree::ChangeRow read_change(const Statement& q) {
   c.who = {static_cast<std::uint32_t>(q.int64_at(8)), static_cast<std::int32_t>(q.int64_at(9)),
            std::string{q.text_at(10)}, std::string{q.text_at(11)}};
   const ByteView extra = q.blob_at(7);
-  if (op == Op::write && extra.size() >= 8) c.blob = BlobId{load_le<std::int64_t>(extra.data())};
+  if ((op == Op::write || op == Op::create) && extra.size() >= 8)
+    c.blob = BlobId{load_le<std::int64_t>(extra.data())};
+  if (op == Op::write && extra.size() >= 16) c.other = NodeId{load_le<std::int64_t>(extra.data() + 8)};
   if ((op == Op::rename || op == Op::exchange) && extra.size() >= 16) {
     c.from_parent = NodeId{load_le<std::int64_t>(extra.data())};
     c.other = NodeId{load_le<std::int64_t>(extra.data() + 8)};

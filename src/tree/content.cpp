@@ -108,4 +108,84 @@ Result<NodeRow> TreeImpl::set_content(Tx& tx, const Who& who, const Chain& chain
   return row;
 }
 
+Result<Seq> TreeImpl::pin_before(Tx& tx, const Chain& chain) {
+  INDRA_LET(BranchState * own, writable(chain));
+  INDRA_LET(const Seq s, next_seq(tx, *own));
+  return add_pin(tx, *own, PinKind::automatic, s, {}, {});
+}
+
+Result<NodeRow> TreeImpl::set_replaced_content(Tx& tx, const Who& who, const Chain& chain, NodeId id,
+                                               Seq before, const BlobInfo& info, TimeNs mtime, TimeNs ctime) {
+  INDRA_LET(BranchState * own, writable(chain));
+  const auto take = [&](NodeRow& row) {
+    row.blob = info.id;
+    row.size = info.size;
+    row.stored.reset();
+    if (info.stored != info.size) row.stored = info.stored;
+    row.mtime = mtime;
+    row.ctime = ctime;
+  };
+  // What who has it open goes on seeing.
+  INDRA_LET(const NodeRow old, node(tx, chain, id));
+  if (!S_ISREG(old.mode)) return fail(EINVAL);
+  NodeRow orphan = old;
+  take(orphan);
+  INDRA_TRY(put_node(tx, *own, old, orphan, old.seq, Keep::never));
+
+  // The version just before the replacement. Older pins keep the row that they see, up to here.
+  INDRA_LET(const Chain then, chain_of(own->info.id, before));
+  NodeRow was;
+  INDRA_LET(const bool kept, rows::find<rows::Nodes>(tx, then, {id}, was));
+  if (!kept) {  // thinned since: what was the last to be written is kept all the same
+    was = old;
+    was.branch = {};
+    was.nlink = 1;
+  }
+  {
+    auto q = Statement{tx, "SELECT 1 FROM pins WHERE branch = ?1 AND seq = ?2 AND kind < 4"};
+    INDRA_LET(const bool pinned, q.bind(1, own->info.id).bind(2, before).step());
+    if (!pinned) INDRA_TRY(add_pin(tx, *own, PinKind::automatic, before, {}, {}));
+  }
+  NodeRow version = was;
+  take(version);
+  version.branch = own->info.id;
+  version.seq = before;
+  version.flags &= ~static_cast<std::uint32_t>(kStandsIn);
+  if (was.branch == own->info.id) {
+    bool needed = false;
+    if (was.seq < before) {
+      auto q = Statement{tx, "SELECT 1 FROM pins WHERE branch = ?1 AND seq >= ?2 AND seq < ?3 LIMIT 1"};
+      INDRA_LET(needed, q.bind(1, own->info.id).bind(2, was.seq).bind(3, before).step());
+    }
+    auto q =
+        Statement{tx, needed ? "UPDATE nodes_past SET until = ?4 WHERE node = ?1 AND branch = ?2 AND seq = ?3"
+                             : "DELETE FROM nodes_past WHERE node = ?1 AND branch = ?2 AND seq = ?3"};
+    q.bind(1, id).bind(2, own->info.id).bind(3, was.seq);
+    if (needed) q.bind(4, before);
+    INDRA_TRY(q.run());
+    INDRA_TRY(add_ref(tx, version.blob));
+    if (!needed) INDRA_TRY(drop_ref(tx, was.blob));
+  } else {
+    INDRA_TRY(add_ref(tx, version.blob));
+  }
+  INDRA_TRY(insert_past(tx, version, Seq{before.raw() + 1}));
+  own->has_past = true;
+
+  // One event a second (T5): who has read the last one hears of the new content.
+  const auto me = std::pair{own->info.id, id};
+  const Published* last = published_.find(me);
+  TimeNs since = clock_.steady();
+  if (last != nullptr && last->seq > before && since - last->when < options_.replace_window) {
+    auto q = Statement{tx, "DELETE FROM changes WHERE seq = ?1"};
+    INDRA_TRY(q.bind(1, last->seq).run());
+    since = last->when;
+  }
+  INDRA_LET(const Seq s, next_seq(tx, *own));
+  std::byte extra[8];
+  store_le(extra, info.id.raw());
+  INDRA_TRY(record(tx, who, *own, s, Op::write, id, version.parent, {}, {extra, sizeof extra}));
+  published_.put(me, {s, since});
+  return orphan;
+}
+
 }  // namespace indra

@@ -89,6 +89,46 @@ Result<NodeRow> TreeImpl::create(Tx& tx, const Who& who, const Chain& chain, Nod
   return row;
 }
 
+Result<Tree::Renamed> TreeImpl::place(Tx& tx, const Who& who, const Chain& chain, NodeId parent,
+                                      std::string_view name, const NodeRow& init) {
+  INDRA_LET(BranchState * own, writable(chain));
+  INDRA_TRY(check_name(name));
+  if (!S_ISREG(init.mode)) return fail(EINVAL);
+  INDRA_LET(NodeRow dir, directory(tx, chain, parent));
+  const auto key = key_of(parent, name);
+  INDRA_LET(const Edges::Row old, edge(tx, chain, key));
+  Renamed done;
+  if (!old.gone()) {
+    INDRA_LET(done.replaced, node(tx, chain, old.node));
+    if (S_ISDIR(done.replaced->mode)) return fail(EISDIR);
+  }
+
+  const TimeNs now = clock_.now();
+  NodeRow& row = done.moved;
+  row = fresh(init, now);
+  INDRA_LET(const std::int64_t id, node_ids_.take(tx));
+  INDRA_LET(const Seq s, next_seq(tx, *own));
+  row.node = row.line = NodeId{id};
+  row.nlink = 1;
+  row.parent = parent;
+  if (!done.replaced) {
+    INDRA_LET(const NodeId before, left_line(tx, chain, *own, key, s, true));
+    if (before) row.line = before;
+  } else if (S_ISREG(done.replaced->mode)) {
+    row.line = done.replaced->line;
+  }
+  INDRA_TRY(put_edge(tx, *own, key, old, row.node, row.mode & S_IFMT, s));
+  INDRA_TRY(insert_node(tx, *own, row, s));
+  if (done.replaced) INDRA_TRY(drop_name(tx, *own, *done.replaced, parent, now, s));
+  INDRA_TRY(touch(tx, *own, dir, 0, now, s));
+  std::byte extra[16];
+  store_le(extra, row.blob.raw());
+  if (done.replaced) store_le(extra + 8, done.replaced->node.raw());
+  INDRA_TRY(record(tx, who, *own, s, done.replaced ? Op::write : Op::create, row.node, parent, name,
+                   ByteView{extra, done.replaced ? 16u : 8u}));
+  return done;
+}
+
 Result<NodeRow> TreeImpl::create_unnamed(Tx& tx, const Who&, const Chain& chain, const NodeRow& init) {
   INDRA_LET(BranchState * own, writable(chain));
   if ((init.mode & S_IFMT) == 0 || S_ISDIR(init.mode)) return fail(EINVAL);

@@ -87,6 +87,14 @@ NameHash::NameHash(ByteView id) {
   k1_ = load_le<std::uint64_t>(k.data() + 8);
 }
 
+Result<NameHash> name_hash(Tx& tx) {
+  auto q = Statement{tx, "SELECT value FROM properties WHERE name = 'vault_id'"};
+  INDRA_LET(const bool row, q.step());
+  const Bytes id = row ? from_hex(q.text_at(0)) : Bytes{};
+  if (id.size() != 32) return fail(Errc::bad_format, "vault_id");
+  return NameHash{id};
+}
+
 std::int64_t NameHash::cookie(std::string_view name) const {
   const auto h = static_cast<std::int64_t>(Sip{k0_, k1_}.hash(name) & INT64_MAX);
   return h < 16 ? h + 16 : h;

@@ -237,6 +237,19 @@ class Tree {
   [[nodiscard]] virtual Result<Renamed> rename(Tx&, const Who&, const Chain&, NodeId from_parent,
                                                std::string_view from, NodeId to_parent, std::string_view to,
                                                unsigned flags) = 0;
+  /// A regular file that comes whole: a new node under (parent, name) with the content and attributes of
+  /// `init`, in the place of the file that is there, whose line goes on (T7). One seq and one change:
+  /// `create`, or `write` with the name and the node that lost it. EISDIR, ENOENT (parent gone).
+  [[nodiscard]] virtual Result<Renamed> place(Tx&, const Who&, const Chain&, NodeId parent,
+                                              std::string_view name, const NodeRow& init) = 0;
+  /// Before a file that is open for writing is replaced, in the same transaction: an automatic pin of the
+  /// branch as it is, with a seq of its own.
+  [[nodiscard]] virtual Result<Seq> pin_before(Tx&, const Chain&) = 0;
+  /// What was written to an orphan after another file took its place: the content of the orphan, and the
+  /// version of its line at `before` (pin_before), with a `write` change (T12).
+  [[nodiscard]] virtual Result<NodeRow> set_replaced_content(Tx&, const Who&, const Chain&, NodeId,
+                                                             Seq before, const BlobInfo&, TimeNs mtime,
+                                                             TimeNs ctime) = 0;
   /// Attributes only: mode bits, uid, gid, times as in `want`. ctime = now.
   [[nodiscard]] virtual Result<NodeRow> set_attributes(Tx&, const Who&, const Chain&,
                                                        const NodeRow& want) = 0;
@@ -271,8 +284,8 @@ class Tree {
     Who who;
     NodeId from_parent;  ///< rename, exchange
     std::string from_name;
-    NodeId other;  ///< the node that lost the name, or took the old one
-    BlobId blob;   ///< write
+    NodeId other;  ///< the node that lost the name, or took the old one; write: that a whole file replaced
+    BlobId blob;   ///< write; create of a whole file
   };
   [[nodiscard]] virtual Result<std::vector<ChangeRow>> changes(Tx&, Seq after, int limit) = 0;
   /// Removes the oldest changes: all but the newest `keep` and all older than `before`, at most `limit` of

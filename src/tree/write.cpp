@@ -111,6 +111,18 @@ Result<void> TreeImpl::insert_node(Tx& tx, BranchState& own, NodeRow& row, Seq s
   return add_ref(tx, row.blob);
 }
 
+/// A past row as `row` says. Its reference is the caller's to add.
+Result<void> TreeImpl::insert_past(Tx& tx, const NodeRow& row, Seq until) {
+  auto q = Statement{
+      tx,
+      "INSERT INTO nodes_past(node, branch, seq, mode, nlink, uid, gid, size, stored, blob, mtime, atime_d, "
+      "ctime_d, btime_d,"
+      " parent, line, flags, rdev, target, until)"
+      " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"};
+  bind_node(q, row);
+  return q.bind(20, until).run();
+}
+
 Result<void> TreeImpl::put_node(Tx& tx, BranchState& own, const NodeRow& old, NodeRow& now, Seq s,
                                 Keep keep) {
   if (old.branch != own.info.id) return insert_node(tx, own, now, s);

@@ -15,6 +15,14 @@ grep -q '"path":"/other"' out || die "no other"
 ! grep -q notes out || die "filter by place"
 expect 0 $i watch --from 0 --once --kind write --json
 ! grep -vq '"op":"write"' out || die "filter by kind"
+# A whole file is one event, also in the place of another.
+expect 0 $i watch --from 0 --once --json :/other
+[[ $(wc -l <out) == 1 ]] && grep -q '"op":"create"' out || { cat out; die "a new file is not one event"; }
+printf y | $i put - :/other
+expect 0 $i watch --from 0 --once --json :/other
+[[ $(wc -l <out) == 2 ]] && tail -n 1 out | grep -q '"op":"write","path":"/other"' || { cat out; die "a replacement is not one event"; }
+expect 0 $i watch --from 0 --once --json
+! grep -q indrafs-incoming out || die "a hidden name"
 expect 1 $i watch --kind wrote
 says "there is no kind of change wrote; there are create"
 expect 2 $i watch --from -3

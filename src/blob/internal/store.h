@@ -37,7 +37,9 @@ struct BlobState {
   Bytes inline_data INDRA_GUARDED_BY(rw);
   std::uint64_t stored INDRA_GUARDED_BY(rw) = 0;
   Patches patches INDRA_GUARDED_BY(rw);
-  std::set<std::uint64_t> torn INDRA_GUARDED_BY(rw);  // chunks whose CV is void until they are folded
+  // Chunks that a fold in place began to overwrite: what their CV (or hash) is with the patches laid over
+  // (C23).
+  std::map<std::uint64_t, Cv> torn INDRA_GUARDED_BY(rw);
   std::uint64_t version INDRA_GUARDED_BY(rw) = 0;
 
   // Guarded by Store's registry mutex.
@@ -105,9 +107,12 @@ using PlacedPtr = std::shared_ptr<Placed>;
 class Workers {
  public:
   explicit Workers(int n)
-      : count_{n > 0 ? n : std::max(1, static_cast<int>(std::thread::hardware_concurrency()))} {}
+      : count_{n != 0 ? std::max(0, n) : std::max(1, static_cast<int>(std::thread::hardware_concurrency()))} {
+  }
   ~Workers();
   void run(std::function<void()> job);
+  /// Without threads: who is about to wait for jobs does them here. Else nothing.
+  void help();
 
  private:
   void loop();
@@ -139,8 +144,10 @@ class Store final : public ContentStore {
   Result<void> add_ref(Tx&, BlobId) override;
   Result<void> drop_ref(Tx&, BlobId) override;
   Result<BlobHash> hash(BlobId, bool wait) override;
-  Result<bool> work() override;
-  Result<bool> at_rest() override;
+  using ContentStore::at_rest;
+  using ContentStore::work;
+  Result<bool> work(Work) override;
+  Result<bool> at_rest(Work) override;
   Result<Stats> stats() override;
 
   // States and leases (registry.cpp).
@@ -165,6 +172,9 @@ class Store final : public ContentStore {
   /// Bytes of one chunk from `at` within it; zeros beyond e.length.
   [[nodiscard]] Result<void> read_entry(const Entry&, std::uint64_t index, std::uint32_t at, MutableBytes out,
                                         bool void_cv = false);
+  /// A chunk that a fold began to overwrite: its bytes with the patches over them, verified.
+  [[nodiscard]] Result<Bytes> read_torn(const BlobState&, const Entry&, std::uint64_t index, bool root,
+                                        const Cv& expected);
   [[nodiscard]] Result<BlobHash> hash_manifest(const Manifest&, const Patches&, BlobState*,
                                                std::uint64_t hole_limit);
 
@@ -216,6 +226,13 @@ class Store final : public ContentStore {
 
   Result<bool> fold_slice();
   Result<bool> fold(BlobId);
+  /// Found damaged while in the background: told once, then left alone until it changes or the vault is
+  /// opened again. `chunk` kWhole: the blob's manifest. False: it is no damage.
+  bool set_aside(BlobId, std::uint64_t chunk, const Error&);
+  bool set_family_aside(std::int64_t, const Error&);
+  [[nodiscard]] bool is_aside(BlobId, std::uint64_t chunk);
+  [[nodiscard]] bool is_family_aside(std::int64_t);
+  static constexpr std::uint64_t kWhole = UINT64_MAX;
   Result<bool> collect_slice();
   Result<bool> sweep(std::int64_t family);
   Result<bool> punch_slice();
@@ -229,6 +246,7 @@ class Store final : public ContentStore {
   std::unique_ptr<ChunkBytes> bytes_;
   ChunkCache cache_;
   bool unclean_ = false;  ///< the last end was not an orderly close
+  bool untold_ = false;   ///< and folds that were under way left no rows: an older program's vault
 
   std::mutex registry_;
   std::condition_variable changed_;
@@ -243,6 +261,10 @@ class Store final : public ContentStore {
   };
   Mutex patched_mutex_;
   std::map<BlobId, Patched> patched_ INDRA_GUARDED_BY(patched_mutex_);
+
+  Mutex aside_mutex_;
+  std::map<BlobId, std::map<std::uint64_t, std::string>> aside_ INDRA_GUARDED_BY(aside_mutex_);
+  std::map<std::int64_t, std::string> families_aside_ INDRA_GUARDED_BY(aside_mutex_);
 
   Mutex garbage_mutex_;
   std::vector<Extent> garbage_ INDRA_GUARDED_BY(garbage_mutex_);  // never referred to by a row

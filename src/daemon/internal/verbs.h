@@ -32,6 +32,8 @@ Result<Json> verb_branch_rename(Call&);
 Result<Json> verb_branch_protect(Call&);
 Result<Json> verb_snapshot_delete(Call&);
 Result<Json> verb_moment(Call&);
+Result<Json> verb_diff(Call&);  // diff, log  history.cpp
+Result<Json> verb_log(Call&);
 Result<Json> verb_fsck(Call&);  // checking.cpp
 
 /// The published view that the request names ("bucket", "branch", "snapshot").

@@ -29,6 +29,7 @@ struct State {
   sqlite3* db = nullptr;
   const Clock* clock = nullptr;  ///< null: the machine's
   bool wakes = false;            ///< the open transaction did what others wait for
+  bool own = false;              ///< the vault itself: it may use its own queues (E40)
   std::unique_ptr<Knock> knock;
   std::unordered_map<const char*, std::vector<sqlite3_stmt*>> idle;  // by address: literals only
 
@@ -139,8 +140,12 @@ struct JobOptions {
 [[nodiscard]] Result<std::int64_t> enqueue(State&, const std::string& queue, sqlite3_value* payload,
                                            std::optional<std::string_view> text, const JobOptions&);
 [[nodiscard]] Result<void> known_queue(State&, const std::string& queue);
+/// EPERM for a queue of the vault's own, unless the connection is the vault's (E40).
+[[nodiscard]] Result<void> allowed(const State&, const std::string& queue);
+/// Its name begins with "indra:": the vault's own.
+[[nodiscard]] inline bool reserved(std::string_view queue) { return queue.starts_with("indra:"); }
 
 /// Registers functions, wal hook and busy timeout. SQLITE_OK, or SQLite's code.
-int install(sqlite3* db, const Clock* clock);
+int install(sqlite3* db, const Clock* clock, bool own = false);
 
 }  // namespace indra::coord

@@ -2,8 +2,10 @@
 //   filesystem.cpp  opening, closing, branches, status     clockwork.cpp  what happens by itself, and when
 //   publish.cpp     sessions become rows                    incoming.cpp   files that take a place whole
 //   view_names.cpp  names and attributes                    view_io.cpp    handles, bytes, directories
-//   view_xattr.cpp  extended attributes
+//   view_xattr.cpp  extended attributes                     work.cpp        background work as jobs
 #pragma once
+#include <fcntl.h>
+
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -15,6 +17,7 @@
 #include <unordered_set>
 
 #include "events/knock.h"
+#include "events/own_work.h"
 #include "fs/file_locks.h"
 #include "fs/filesystem.h"
 #include "fs/internal/session.h"
@@ -91,6 +94,7 @@ class FileSystemImpl final : public FileSystem {
   Result<std::vector<PinInfo>> snapshots(std::string_view bucket) override;
   Result<std::unique_ptr<Incoming>> incoming(View&, NodeId, std::string_view) override;
   Result<void> sync(bool publish) override;
+  void look_for_jobs() override;
   Result<bool> tick() override;
   Result<void> settle() override;
   Result<Status> status() override;
@@ -126,8 +130,18 @@ class FileSystemImpl final : public FileSystem {
   void add_view(ViewImpl*);
   void remove_view(ViewImpl*);
   [[nodiscard]] bool shared(const ViewImpl*) const;
-  /// The node lost its last name (inside the writer's transaction).
-  void orphaned(BranchId, NodeId);
+  /// The node lost its last name (inside the writer's transaction), to another file when `replaced`.
+  void orphaned(BranchId, NodeId, bool replaced = false);
+  [[nodiscard]] bool replaced(BranchId, NodeId) const;
+  /// Around what puts another file in the place of (parent, name), which loses its last name if it has but
+  /// one (S13). The first: before the transaction, so that what was written until now is a version of its
+  /// own.
+  [[nodiscard]] Result<void> publish_before_replacing(BranchId, const Chain&, NodeId parent,
+                                                      std::string_view name);
+  /// In the transaction, before: the pin that keeps it, when somebody may write to it; else 0.
+  [[nodiscard]] Result<Seq> pin_before_replacing(Tx&, const Chain&, const NodeRow&);
+  /// In the transaction, last.
+  void was_replaced(BranchId, const NodeRow& after, Seq pinned);
   /// A handle or reference went away: if the node is an orphan nobody refers to, it is reaped soon.
   void released(BranchId, NodeId);
   [[nodiscard]] bool referenced(BranchId, NodeId) const;
@@ -139,7 +153,16 @@ class FileSystemImpl final : public FileSystem {
   friend class IncomingFile;
   [[nodiscard]] Result<void> recover_sessions();
   [[nodiscard]] Result<void> reap_some();
-  [[nodiscard]] Result<void> sweep_some();
+  /// One slice of a kind of work. True: there is more.
+  [[nodiscard]] Result<bool> sweep_slice();
+  [[nodiscard]] Result<bool> thin_slice();
+  [[nodiscard]] Result<void> scheduled_snapshot(const OwnWork::Job&);
+  /// The kinds of work there are now.
+  [[nodiscard]] std::vector<std::string> wanted_work() INDRA_REQUIRES(work_mutex_);
+  /// Some slices of a job. True: it is finished.
+  [[nodiscard]] Result<bool> work_on(const OwnWork::Job&);
+  /// Takes jobs and does some slices of each. True: nothing is left.
+  [[nodiscard]] bool work_pass();
   /// Runs fn in a transaction that first publishes what the branch's mounts have written (S9).
   template <class T>
   [[nodiscard]] Result<T> with_published(const std::shared_ptr<const BranchView>& state,
@@ -148,6 +171,8 @@ class FileSystemImpl final : public FileSystem {
   void run_clockwork();
   void run_worker();
   [[nodiscard]] Result<void> publish_locked(Session& s) INDRA_REQUIRES(s.mutex);
+  [[nodiscard]] Result<void> put_content(Tx&, const BranchView&, Session& s, Content::Staged&)
+      INDRA_REQUIRES(s.mutex);
   [[nodiscard]] Result<void> forget_private(Tx&, Session& s) INDRA_REQUIRES(s.mutex);
   [[nodiscard]] TimeNs tick_once(bool force);
 
@@ -172,10 +197,12 @@ class FileSystemImpl final : public FileSystem {
   std::vector<ViewImpl*> views_ INDRA_GUARDED_BY(views_mutex_);
 
   mutable Mutex orphans_mutex_;
-  std::unordered_set<SessionKey, SessionKeyHash> orphans_ INDRA_GUARDED_BY(orphans_mutex_);
+  std::unordered_map<SessionKey, bool, SessionKeyHash> orphans_
+      INDRA_GUARDED_BY(orphans_mutex_);  // true: replaced
   std::vector<SessionKey> reapable_ INDRA_GUARDED_BY(orphans_mutex_);
   std::atomic<std::size_t> orphan_count_{0};
   std::atomic<bool> sweep_wanted_{true};  // once after opening
+  std::atomic<bool> thin_wanted_{false}, look_wanted_{false};
 
   // Clockwork.
   std::mutex clock_mutex_;
@@ -185,6 +212,9 @@ class FileSystemImpl final : public FileSystem {
   std::atomic<bool> work_poked_{false};
   TimeNs last_pin_ = 0, last_thin_ = 0;  // clockwork thread only
   std::uint64_t pinned_mutations_ = 0;
+  Mutex work_mutex_;  // one pass at a time: the worker's, or tick()'s
+  std::optional<OwnWork> own_ INDRA_GUARDED_BY(work_mutex_);
+  std::vector<OwnWork::Job> doing_ INDRA_GUARDED_BY(work_mutex_);
   std::thread clockwork_, worker_;
 };
 
@@ -257,6 +287,7 @@ class ViewImpl final : public View {
     std::unique_ptr<Content> frozen;
     int flags = 0;
     Attr attr;  // frozen ones
+    [[nodiscard]] bool writes() const { return session && (flags & (O_ACCMODE | O_TRUNC)) != O_RDONLY; }
   };
   struct OpenDir {
     NodeId node;

@@ -51,6 +51,13 @@ struct Session {
   std::atomic<TimeNs> published_at{0};
   std::atomic<bool> synced_unpublished{false};  ///< fsynced, event still owed (S6)
   std::atomic<bool> unlinked{false};            ///< lost its last name: nothing to publish
+  /// Another file took its place while it was open for writing (S13): the pin just before, 0 = not so. What
+  /// is written is a version of the line there. Set inside the writer's transaction, as `unlinked` is.
+  std::atomic<std::int64_t> replaced_before{0};
+  std::atomic<int> writers{0};  ///< handles that may write
+
+  /// Nobody can find it any more, and its bytes live as long as its handles.
+  [[nodiscard]] bool dead() const { return unlinked && !temporary && replaced_before == 0; }
 
   // Guarded by the session table's shard.
   int handles = 0;

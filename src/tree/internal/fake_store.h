@@ -35,8 +35,8 @@ class FakeStore final : public ContentStore {
     return {};
   }
   Result<BlobHash> hash(BlobId, bool) override { return fail(ENOSYS); }
-  Result<bool> work() override { return false; }
-  Result<bool> at_rest() override { return true; }
+  Result<bool> work(Work) override { return false; }
+  Result<bool> at_rest(Work) override { return true; }
   Result<Stats> stats() override { return Stats{}; }
 };
 

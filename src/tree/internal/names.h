@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "base/result.h"
 #include "base/strong.h"
+#include "db/db.h"
 
 namespace indra {
 
@@ -27,5 +28,7 @@ class NameHash {
   std::array<std::uint8_t, 32> vault_{};
   std::uint64_t k0_ = 0, k1_ = 0;
 };
+/// The vault's own.
+[[nodiscard]] Result<NameHash> name_hash(Tx&);
 
 }  // namespace indra

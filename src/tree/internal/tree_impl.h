@@ -96,6 +96,11 @@ class TreeImpl final : public Tree {
   Result<NodeRow> rmdir(Tx&, const Who&, const Chain&, NodeId parent, std::string_view name) override;
   Result<Renamed> rename(Tx&, const Who&, const Chain&, NodeId from_parent, std::string_view from,
                          NodeId to_parent, std::string_view to, unsigned flags) override;
+  Result<Renamed> place(Tx&, const Who&, const Chain&, NodeId parent, std::string_view name,
+                        const NodeRow& init) override;
+  Result<Seq> pin_before(Tx&, const Chain&) override;
+  Result<NodeRow> set_replaced_content(Tx&, const Who&, const Chain&, NodeId, Seq before, const BlobInfo&,
+                                       TimeNs mtime, TimeNs ctime) override;
   Result<NodeRow> set_attributes(Tx&, const Who&, const Chain&, const NodeRow& want) override;
   Result<bool> rewritable(Tx&, const Chain&, NodeId) override;
   Result<NodeRow> set_content(Tx&, const Who&, const Chain&, NodeId, const BlobInfo&, TimeNs mtime,
@@ -141,6 +146,7 @@ class TreeImpl final : public Tree {
   /// What happens to the row that is replaced: kept when a pin needs it; or kept by no means.
   enum class Keep { pinned, never };
   Result<void> insert_node(Tx&, BranchState& own, NodeRow& row, Seq);
+  Result<void> insert_past(Tx&, const NodeRow& row, Seq until);
   Result<void> put_node(Tx&, BranchState& own, const NodeRow& old, NodeRow& now, Seq, Keep = Keep::pinned);
   Result<void> erase_node(Tx&, const Chain&, BranchState& own, const NodeRow& old, Seq);
   Result<void> put_edge(Tx&, BranchState& own, const rows::Edges::Key&, const rows::Edges::Row& old,

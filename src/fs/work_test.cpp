@@ -1,0 +1,303 @@
+// E40 .. E44 on a whole vault: background work as jobs, through kills, strangers and damage.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <random>
+#include <thread>
+
+#include "db/test_dir.h"
+#include "events/own_work.h"
+#include "fs/filesystem.h"
+
+namespace indra {
+namespace {
+
+using Json = Coord::Json;
+
+template <class T>
+T must(Result<T> r) {
+  if (!r) throw std::runtime_error{r.error().text()};
+  if constexpr (!std::is_void_v<T>) return std::move(*r);
+}
+
+const Caller kMe{0, 0, 0};
+
+struct Vault {
+  TestDir dir;
+  std::unique_ptr<FileSystem> fs;
+  std::shared_ptr<View> view;
+
+  [[nodiscard]] std::string path() const { return dir / "v"; }
+  [[nodiscard]] std::string coord() const { return dir / "v/coord.db"; }
+  void open(FileSystem::Options o = {}) {
+    o.create = true;
+    o.jobs = true;
+    o.content.fold_after = kSecond / 20;
+    fs = must(FileSystem::open(path(), o));
+    view = must(fs->open_view({}, nullptr));
+  }
+  void close() {
+    view.reset();
+    fs.reset();
+  }
+  /// A file of 1 MiB with `n` blocks overwritten and synced: each is a patch until it is folded. `kept` is
+  /// what it holds.
+  void churn(int n, unsigned seed, std::string& kept) {
+    const auto there = resolve_path(*view, "/f");
+    const Handle h = there ? must(view->open(kMe, there->node, O_RDWR))
+                           : must(view->create(kMe, view->root(), "f", 0644, O_RDWR)).handle;
+    if (kept.empty()) {
+      kept.assign(1 << 20, 'a');
+      must(view->write(kMe, h, 0, as_view(kept), false, false));
+      must(view->fsync(kMe, h, false));
+    }
+    std::mt19937 random{seed};
+    for (int i = 0; i < n; ++i) {
+      const std::size_t at = random() % 256 * 4096;
+      const std::string block(4096, static_cast<char>('a' + random() % 26));
+      kept.replace(at, block.size(), block);
+      must(view->write(kMe, h, at, as_view(block), false, false));
+      must(view->fsync(kMe, h, true));
+    }
+    must(view->flush(kMe, h));
+    view->release(h);
+  }
+  /// A file that comes and goes: its bytes are to be freed.
+  void drop() {
+    const Opened f = must(view->create(kMe, view->root(), "g", 0644, O_RDWR));
+    must(view->write(kMe, f.handle, 0, as_view(std::string(1 << 20, 'g')), false, false));
+    must(view->flush(kMe, f.handle));
+    view->release(f.handle);
+    must(view->unlink(kMe, view->root(), "g"));
+    view->forget(f.attr.node, 1);
+  }
+  [[nodiscard]] std::string read() {
+    const Handle h = must(view->open(kMe, must(resolve_path(*view, "/f")).node, O_RDONLY));
+    Bytes b(2 << 20);
+    const std::size_t n = must(view->read(h, 0, b));
+    view->release(h);
+    return std::string{as_text(ByteView{b}.first(n))};
+  }
+  /// At rest, and so are its jobs, within ten seconds.
+  [[nodiscard]] bool rests(bool jobs = true) {
+    for (int i = 0; i < 1000; ++i) {
+      const auto s = must(fs->status());
+      if (s.content.patches == 0 && s.content.dead == 0 && (!jobs || unfinished() == 0)) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds{10});
+    }
+    return false;
+  }
+  [[nodiscard]] std::int64_t unfinished() {
+    const Json s = stats();
+    return s["ready"].get<std::int64_t>() + s["claimed"].get<std::int64_t>() +
+           s["delayed"].get<std::int64_t>();
+  }
+  [[nodiscard]] Json stats() {
+    Coord::Options o;
+    o.create = false;
+    return must(must(Coord::open(coord(), o))->call_json("indra_stats", {OwnWork::kQueue}));
+  }
+};
+
+// E40
+TEST(Work, GivenPatches_WhenTheVaultRests_ThenJobsHaveFoldedThem) {
+  Vault v;
+  v.open();
+  std::string kept;
+  v.churn(200, 1, kept);
+  ASSERT_TRUE(v.rests());
+  const Json s = v.stats();
+  EXPECT_GE(s["done"], 1);
+  EXPECT_EQ(s["done"], s["enqueued"]);
+  EXPECT_EQ(s["died"], 0);
+  EXPECT_EQ(v.read(), kept);
+  // At rest nothing is put in any more.
+  std::this_thread::sleep_for(std::chrono::milliseconds{500});
+  EXPECT_EQ(v.stats()["enqueued"], s["enqueued"]);
+}
+
+// E41: killed at each point where a job has begun and its end is not written down.
+TEST(Work, GivenAnOwnerKilledInAJob_WhenTheVaultIsOpenedAgain_ThenTheJobIsDoneAndNothingIsLost) {
+  for (const char* point : {"work.claimed", "fold.overwritten", "fold.rows", "collect.punch", "work.done"}) {
+    SCOPED_TRACE(point);
+    Vault v;
+    std::string kept;
+    const pid_t child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      try {
+        FileSystem::Options o;
+        o.automatic_pins = false;  // what goes is dead at once
+        o.faults = FaultPoints{[&](std::string_view at) -> Result<void> {
+          if (at == point) ::kill(::getpid(), SIGKILL);
+          return {};
+        }};
+        v.open(std::move(o));
+        v.churn(100, 7, kept);
+        v.drop();
+        std::this_thread::sleep_for(std::chrono::seconds{10});
+      } catch (...) {
+      }
+      ::_exit(1);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(status)) << "the point was not reached";
+    EXPECT_EQ(v.unfinished() > 0, true);
+    v.open();
+    ASSERT_TRUE(v.rests());
+    const Json s = v.stats();
+    EXPECT_EQ(s["done"], s["enqueued"]);
+    EXPECT_EQ(s["died"], 0);
+    EXPECT_EQ(must(v.fs->status()).content.patches, 0u);
+    EXPECT_EQ(v.read().size(), std::size_t{1} << 20);  // readable: every chunk matches its value
+  }
+}
+
+/// Another process, stopped inside a write transaction on coord.db.
+struct Stopped {
+  pid_t pid = 0;
+  explicit Stopped(const std::string& coord) {
+    pid = ::fork();
+    if (pid == 0) {
+      auto c = Coord::open(coord);
+      if (c && (*c)->execute("BEGIN IMMEDIATE")) ::raise(SIGSTOP);
+      ::_exit(1);
+    }
+    int status = 0;
+    EXPECT_EQ(::waitpid(pid, &status, WUNTRACED), pid);
+    EXPECT_TRUE(WIFSTOPPED(status));
+  }
+  ~Stopped() {
+    ::kill(pid, SIGKILL);
+    ::waitpid(pid, nullptr, 0);
+  }
+};
+
+// E42
+TEST(Work, GivenAStrangerStoppedInAWriteTransaction_WhenFilesAreWritten_ThenNothingWaitsAndWorkGoesOn) {
+  Vault v;
+  v.open();
+  std::string kept;
+  v.churn(50, 1, kept);
+  ASSERT_TRUE(v.rests());
+  v.close();  // no connection of ours crosses the fork
+  const Stopped stranger{v.coord()};
+  v.open();
+  const TimeNs begin = system_clock().steady();
+  v.churn(200, 2, kept);
+  const TimeNs took = system_clock().steady() - begin;
+  EXPECT_LT(took, 10 * kSecond);
+  EXPECT_TRUE(v.rests(false));  // folded and freed without a list
+  EXPECT_EQ(v.read(), kept);
+  const TimeNs closing = system_clock().steady();
+  v.close();
+  EXPECT_LT(system_clock().steady() - closing, 5 * kSecond);
+}
+
+TEST(Work, GivenACoordDbThatIsNone_WhenOpened_ThenTheVaultWorksAndTheFileStaysAsItIs) {
+  Vault v;
+  v.open();
+  std::string kept;
+  v.churn(20, 1, kept);
+  ASSERT_TRUE(v.rests());
+  v.close();
+  const std::string junk(10'000, 'j');
+  for (const char* name : {"v/coord.db-wal", "v/coord.db-shm"}) std::filesystem::remove(v.dir / name);
+  v.dir.write("v/coord.db", as_view(junk));
+  v.open();
+  v.churn(100, 3, kept);
+  EXPECT_TRUE(v.rests(false));
+  EXPECT_EQ(v.read(), kept);
+  v.close();
+  EXPECT_EQ(as_text(v.dir.read("v/coord.db")), junk);
+}
+
+// E44
+struct Clocked : Vault {
+  ManualClock clock{1'700'000'000 * kSecond};
+  void start(FaultPoints faults = {}) {
+    FileSystem::Options o;
+    o.background = false;
+    o.clock = &clock;
+    o.faults = std::move(faults);
+    open(std::move(o));
+  }
+  [[nodiscard]] std::unique_ptr<Coord> own() {
+    Coord::Options o;
+    o.clock = &clock;
+    o.own = true;
+    return must(Coord::open(coord(), o));
+  }
+  /// As the daemon's attendant does it.
+  void hour() {
+    clock.advance(3600 * kSecond);
+    must(own()->call("indra_schedule_tick", {}));
+    fs->look_for_jobs();
+    must(fs->tick());
+  }
+  [[nodiscard]] std::vector<std::string> names() {
+    std::vector<std::string> all;
+    for (const auto& p : must(fs->snapshots("main"))) all.push_back(p.name);
+    return all;
+  }
+};
+
+TEST(Work, GivenScheduledSnapshots_WhenHoursPass_ThenTheNewestAreKeptAndOthersAreLeftAlone) {
+  Clocked v;
+  v.start();
+  const Who who{0, 0, "", "cli"};
+  must(v.fs->create_snapshot(who, "main", "main", "hourly-20200101T000000Z", "by hand"));
+  must(v.fs->create_snapshot(who, "main", "main", "mine", "scheduled: hourly"));
+  must(schedule_snapshots(*v.own(), {.name = "hourly", .keep = 3}, "@every 1h"));
+  for (int i = 0; i < 10; ++i) v.hour();
+  const auto names = v.names();
+  ASSERT_EQ(names.size(), 5u);
+  EXPECT_EQ(names[0], "hourly-20200101T000000Z");
+  EXPECT_EQ(names[1], "mine");
+  EXPECT_EQ(names[2], "hourly-20231115T061320Z");  // hours 8, 9 and 10
+  EXPECT_EQ(names[4], "hourly-20231115T081320Z");
+  EXPECT_EQ(must(v.own()->select("SELECT fired FROM indra_schedules"))[0][0], 10);
+  // The branch goes: the job says why it fails, and is a dead letter at last.
+  must(schedule_snapshots(*v.own(), {.name = "gone", .branch = "gone", .keep = 3}, "@every 1000h"));
+  v.clock.advance(1000 * 3600 * kSecond);
+  for (int i = 0; i < 10; ++i) v.hour();
+  const auto dead = must(v.own()->select("SELECT error, payload FROM indra_dead"));
+  ASSERT_EQ(dead.size(), 1u);
+  EXPECT_NE(dead[0][0].get<std::string>().find("gone"), std::string::npos) << dead[0].dump();
+}
+
+TEST(Work, GivenAKillBetweenASnapshotAndItsAcknowledgement_WhenOpenedAgain_ThenThereIsOneSnapshot) {
+  for (const char* point : {"work.claimed", "work.done"}) {
+    SCOPED_TRACE(point);
+    Clocked v;
+    const pid_t child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      try {
+        v.start(FaultPoints{[&](std::string_view at) -> Result<void> {
+          if (at == point) ::kill(::getpid(), SIGKILL);
+          return {};
+        }});
+        must(schedule_snapshots(*v.own(), {.name = "hourly", .keep = 3}, "@every 1h"));
+        v.hour();
+      } catch (...) {
+      }
+      ::_exit(1);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(status)) << "the point was not reached";
+    v.clock.advance(5000 * kSecond);
+    v.start();
+    must(v.fs->tick());
+    EXPECT_EQ(v.names(), std::vector<std::string>{"hourly-20231114T231320Z"});
+    EXPECT_EQ(v.unfinished(), 0);
+  }
+}
+
+}  // namespace
+}  // namespace indra
