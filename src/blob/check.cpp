@@ -1,3 +1,4 @@
+// Long because all its parts share what one walk over the manifests has gathered.
 #include "blob/check.h"
 
 #include <fcntl.h>
@@ -42,6 +43,7 @@ class ContentCheck {
     INDRA_TRY(segment_rows());
     INDRA_TRY(references());
     INDRA_TRY(patches());
+    INDRA_TRY(folds());
     INDRA_TRY(blobs());
     INDRA_TRY(loose());
     INDRA_TRY(pages());
@@ -159,6 +161,28 @@ class ContentCheck {
       else if (data.size() > kBlockSize || data.empty())
         found("F15", fmt::format("{} has {} bytes", which, data.size()), blob);
       patched_[blob.raw()].emplace_back(block, data.size());
+    }
+  }
+
+  Result<void> folds() {
+    Statement q{
+        tx_, "SELECT f.blob, f.chunk, length(f.cv), b.size FROM folds f LEFT JOIN blobs b ON b.id = f.blob"};
+    for (;;) {
+      INDRA_LET(const bool row, q.step());
+      if (!row) return {};
+      const auto blob = q.id_at<BlobId>(0);
+      const bool there =
+          !q.is_null(3) && q.int64_at(1) * static_cast<std::int64_t>(kChunkSize) < q.int64_at(3);
+      if (!there)
+        found("F15",
+              fmt::format("a fold of chunk {} of content {} began, which there is not", q.int64_at(1),
+                          blob.raw()),
+              {}, "forgotten",
+              fmt::format("DELETE FROM folds WHERE blob = {} AND chunk = {}", blob.raw(), q.int64_at(1)));
+      else if (q.int64_at(2) != 32)
+        found("F15",
+              fmt::format("the fold of chunk {} of content {} has no proper hash", q.int64_at(1), blob.raw()),
+              blob);
     }
   }
 

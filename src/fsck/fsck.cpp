@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 
+#include "base/disk.h"
 #include "blob/check.h"
 #include "db/mark.h"
 #include "db/writer.h"

@@ -296,7 +296,8 @@ class NameCheck {
     const auto wrong = [&](const char* rule, std::string what, std::string mending = {},
                            std::string text = {}) {
       Finding f{.rule = rule, .what = std::move(what), .branch = branch, .node = id, .moment = moment};
-      if (!text.empty() && v->branch == branch) {
+      // A row that the head shows as well says what is right there.
+      if (!text.empty() && v->branch == branch && (head || v->past || !forest_.has_head(branch))) {
         f.mending = std::move(mending);
         f.mend =
             sql(fmt::format("UPDATE {} SET {} WHERE node = {} AND branch = {} AND seq = {}",

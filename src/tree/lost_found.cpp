@@ -48,7 +48,14 @@ class LostFound {
     }
     if (lost_above) return std::string{};
     INDRA_LET(const Seq s, next("seq").map([](std::int64_t n) { return Seq{n}; }));
-    for (const Found& n : bad) INDRA_TRY(put_edge({n.parent, n.cookie, n.name}, {}, 0, s));
+    for (const Found& n : bad) {
+      INDRA_TRY(put_edge({n.parent, n.cookie, n.name}, {}, 0, s));
+      NodeRow dir;
+      INDRA_LET(const bool known, rows::find<Nodes>(tx_, chain_, {n.parent}, dir));
+      if (!known || !S_ISDIR(dir.mode) || !S_ISDIR(row.mode)) continue;
+      INDRA_TRY(own(n.parent, s));
+      INDRA_TRY(set(n.parent, "nlink = max(nlink - 1, 2)"));
+    }
     INDRA_LET(const NodeId dir, directory(*b, s));
     const std::string name = "#" + std::to_string(node.raw());
     INDRA_TRY(put_edge({dir, hash_->cookie(name), name}, node, row.mode & S_IFMT, s));
