@@ -171,8 +171,9 @@ class Histories : public MergeWorld {
             << w << " is lost\n"
             << log_ << conflicts(r) << holders(w, before) << steps(r);
     // What one removed and the other left alone does not come back.
-    if (r.plan.conflicts.empty())
+    if (r.plan.conflicts.empty()) {
       for (const std::string& w : now) EXPECT_TRUE(s.contains(w) || t.contains(w)) << w << "\n" << log_;
+    }
     of_t.insert(now.begin(), now.end());
     of_t.insert(of_s.begin(), of_s.end());  // also what the source removed
     if (testing::Test::HasFailure()) return;

@@ -59,7 +59,8 @@ expect 2 $i merge
 # A protected branch takes merges (G19).
 expect 0 $i branch protect main
 printf 'z\n' | $i put - agent:/z
-expect 1 $i put f :/no
+printf no >no
+expect 1 $i put no :/no
 expect 0 $i merge agent
 same "$($i cat :/z)" z
 expect 0 $i branch protect --off main

@@ -44,7 +44,10 @@ class MergeWorld {
 
   View& view(const std::string& branch) {
     auto& v = views_[branch];
-    if (!v) v = ok(fs->open_view({.branch = branch}, nullptr));
+    if (v) return *v;
+    ViewSpec spec;
+    spec.branch = branch;
+    v = ok(fs->open_view(spec, nullptr));
     return *v;
   }
   void fork(const std::string& name, const std::string& from = "main") {
