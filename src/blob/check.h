@@ -1,5 +1,4 @@
-// Checks of the content store's rows and of the segment files' outer form; no chunk's bytes are read (scrub
-// does).
+// Checks of the content store's rows and of the segment files' outer form; no chunk's bytes are read.
 //
 // Rules: F13..F18 of docs/design/fsck.md. See db/check.h for the contract.
 #pragma once

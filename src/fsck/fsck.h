@@ -1,6 +1,6 @@
 // fsck: whether a vault is as its rules say, and the mending of what is not.
 //
-// Reads rows and the outer form of files, no file's bytes (scrub does). Beside a daemon it reads one
+// Reads rows and the outer form of files, no bytes of files. Beside a daemon it reads one
 // committed moment through a connection of its own: nobody waits for it, but the WAL is not reset while it
 // runs.
 //
