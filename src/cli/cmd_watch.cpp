@@ -48,6 +48,10 @@ Result<int> watch(Context& ctx, const WatchArgs& a) {
   }
   if (vault.empty()) vault = ctx.vault();
   if (!a.branch.empty()) filter.branches.push_back(a.branch);
+  // All there is, that is: also what a mount was answered a moment ago and has not committed yet.
+  if (a.once)
+    if (auto daemon = Client::daemon(vault))
+      INDRA_TRY((*daemon)->call({{"verb", "sync"}, {"publish", false}}));
   auto opened = Feed::open(vault, filter, a.from < 0 ? std::nullopt : std::optional{Seq{a.from}});
   if (!opened && opened.error().code == std::errc::no_such_file_or_directory && filter.bucket == "main")
     return fail(ENOENT, vault + " holds no vault; make one with: indrafs init " + vault);

@@ -123,8 +123,7 @@ Result<void> read_only(Run& run, bool at_rest) {
     at_rest = clean && *clean;
   }
   INDRA_TRY(check_all(run, tx, at_rest));
-  INDRA_TRY(tell(run, tx));
-  return db->execute("COMMIT");
+  return tell(run, tx);  // the transaction ends with the connection; a damaged page may have ended it before
 }
 
 /// All in one transaction, checked again until nothing is left that can be mended.

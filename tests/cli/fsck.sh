@@ -13,21 +13,18 @@ $i fsck --json | grep -q '"clean": true' || die "no JSON"
 expect 0 $i fsck --repair
 expect 1 $i --vault "$PWD/nowhere" fsck
 
-# Damaged by hand: found, named, mended.
-command -v sqlite3 >/dev/null || exit 77
-db=$INDRAFS_VAULT/vault.db
-sqlite3 "$db" "UPDATE nodes SET nlink = 5 WHERE node = (SELECT node FROM edges WHERE name = CAST('small' AS BLOB))" ||
-  die "sqlite3"
-expect 1 $i fsck
-$i fsck | grep -q '^F8 .*branch main /small: counts 5 names, there are 1; --repair would mend it' || die "fsck: $($i fsck)"
-expect 0 $i fsck --repair
-expect 0 $i fsck
-sqlite3 "$db" "DELETE FROM edges WHERE name = CAST('big' AS BLOB)"
-expect 1 $i fsck
-expect 0 $i fsck --repair
-lost=$($i ls :/lost+found)
-cmp big <($i cat ":/lost+found/$lost") || die "what was lost is not in lost+found"
-expect 0 $i fsck
+# Changed by a stranger, whose pages bear no checksum: found and named, not repaired by guessing, and left as it is.
+# (What fsck mends is planted row by row in src/fsck/fsck_test.cpp.)
+if command -v sqlite3 >/dev/null; then
+  $i init --vault "$PWD/hurt" >/dev/null
+  head -c 100000 /dev/urandom | $i --vault "$PWD/hurt" put - :/f
+  sqlite3 hurt/vault.db "UPDATE nodes SET nlink = 5 WHERE node = (SELECT node FROM edges WHERE name = CAST('f' AS BLOB))" || die sqlite3
+  before=$(b3sum hurt/vault.db)
+  expect 1 $i --vault "$PWD/hurt" fsck
+  grep -q '^F1 .*[Pp]age' out || { cat out; die "the page is not named"; }
+  expect 1 $i --vault "$PWD/hurt" fsck --repair
+  same "$(b3sum hurt/vault.db)" "$before"
+fi
 
 # Beside a mount: read while files are open and written, never repaired.
 mkdir m

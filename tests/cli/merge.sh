@@ -70,8 +70,8 @@ expect 0 $i branch protect --off main
 mkdir m
 trap 'cd /; fusermount3 -uz "$OLDPWD/m" 2>/dev/null || true' EXIT
 expect 0 $i mount m
-same "$(cat m/z)" z
-exec 5<m/g
+same "$(cat m/vault/z)" z
+exec 5<m/vault/g
 read -r open <&5
 same "$open" a2
 printf 'later\n' >m/branches/agent/z
@@ -79,10 +79,10 @@ printf 'a3\n' >m/branches/agent/g
 mkdir m/branches/agent/dir
 mv m/branches/agent/x m/branches/agent/dir/x
 expect 0 $i merge agent
-same "$(cat m/z)" later
-same "$(cat m/g)" a3
-same "$(cat m/dir/x)" x
-[[ ! -e m/x ]] || die "the moved file is still at its old place"
+same "$(cat m/vault/z)" later
+same "$(cat m/vault/g)" a3
+same "$(cat m/vault/dir/x)" x
+[[ ! -e m/vault/x ]] || die "the moved file is still at its old place"
 exec 5<&-
 expect 0 $i unmount m
 trap - EXIT
