@@ -52,14 +52,6 @@ void KnownNodes::forget(std::uint64_t node, std::uint64_t n) {
   if (s.items.size() > 64 && s.used * 8 < s.items.size()) grow(s, s.items.size() / 2);
 }
 
-void KnownNodes::moved(std::uint64_t node, std::uint64_t parent) {
-  Shard& s = shard(node);
-  const MutexLock lock{s.mutex};
-  if (s.items.empty()) return;
-  Item& item = s.items[slot(s.items, node)];
-  if (item.node != 0) item.parent = parent;
-}
-
 std::optional<KnownNodes::Known> KnownNodes::find(std::uint64_t node) const {
   const Shard& s = shard(node);
   const MutexLock lock{s.mutex};

@@ -67,6 +67,22 @@ TEST_F(Events, E1_content_of_a_file_that_was_never_looked_up) {
   EXPECT_EQ(heard(), (Heard{"d: MODIFY f", "d: OPEN f", "d: CLOSE_WRITE f"}));
 }
 
+TEST_F(Events, E1_content_of_a_file_that_was_renamed_by_whomever) {
+  make_dir("x");
+  make_dir("y");
+  make_file("x/f");
+  ASSERT_TRUE(exists("x/f") && exists("y"));
+  ASSERT_EQ(::rename(at("x/f").c_str(), at("y/g").c_str()), 0);
+  watch("x", "x");
+  watch("y", "y");
+  write("y/g", "text");
+  EXPECT_EQ(heard(), (Heard{"y: MODIFY g", "y: OPEN g", "y: CLOSE_WRITE g"}));
+  rename("y/g", "x/h");
+  (void)heard();
+  write("x/h", "more");
+  EXPECT_EQ(heard(), (Heard{"x: MODIFY h", "x: OPEN h", "x: CLOSE_WRITE h"}));
+}
+
 TEST_F(Events, E1_attributes) {
   make_file("f");
   make_dir("d");

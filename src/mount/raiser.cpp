@@ -371,20 +371,21 @@ void Raiser::find_directories() {
       if (!is_name(t->kind) && !t->judged && !t->looked_up) some.push_back(t);
   }
   for (const TokenPtr& t : some) {
-    WireId parent = 0;
-    if (const auto k = known_.find(t->node); k && k->parent != 0) {
-      parent = k->parent;
-    } else if (HeldSlot s{*layout_, t->node}; s && !s->is_root(t->node)) {
-      if (const auto p = s->view().parent_of(s->node(t->node)); p && *p) parent = s->wire(*p);
-    }
+    // Where the kernel was told of it, and where it truly is: a rename here is not told again.
+    const auto k = known_.find(t->node);
+    WireId truly = 0;
+    if (HeldSlot s{*layout_, t->node}; s && !s->is_root(t->node))
+      if (const auto p = s->view().parent_of(s->node(t->node)); p && *p) truly = s->wire(*p);
     const MutexLock lock{mutex_};
     t->looked_up = true;
-    t->from.parent = parent;
+    t->from.parent = k ? k->parent : 0;
+    t->to.parent = truly;
   }
   const MutexLock lock{mutex_};
   std::erase_if(queue_, [&](const TokenPtr& t) {
     if (is_name(t->kind) || t->judged || !t->looked_up) return false;
-    if (known(t->node) || (t->from.parent != 0 && known(t->from.parent))) return false;
+    for (const WireId id : {t->node, t->from.parent, t->to.parent})
+      if (id != 0 && known(id)) return false;
     no_longer_queued(*t);
     return true;
   });

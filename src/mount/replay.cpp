@@ -31,7 +31,9 @@ Entry Adapter::replayed(WireId parent, const Raiser::Node& n) {
       e.attr = *attr;
       if (n.type != S_IFDIR) e.attr.nlink += n.names_lost;  // the kernel takes them off
       const auto known = known_.find(n.id);
-      known_.add(n.id, known && parent == fixed_id::stage ? known->parent : parent, n.type == S_IFDIR);
+      // A file's other name may be about to go: where users found it is where it stays known.
+      const bool stays = known && (parent == fixed_id::stage || n.type != S_IFDIR);
+      known_.add(n.id, stays ? known->parent : parent, n.type == S_IFDIR);
       if (s->index() == 0) layout_->hold(*s);  // else the one that acquire() took
       return e;
     }

@@ -16,7 +16,6 @@ class KnownNodes {
   /// One more reference, given in a reply for a name in `parent`.
   void add(std::uint64_t node, std::uint64_t parent, bool directory);
   void forget(std::uint64_t node, std::uint64_t n);
-  void moved(std::uint64_t node, std::uint64_t parent);  ///< it was renamed to there, if it is known
   struct Known {
     std::uint64_t parent;  ///< where it was last found
     bool directory;

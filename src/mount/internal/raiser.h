@@ -104,7 +104,7 @@ class Raiser {
     WireId other = 0;
     std::uint32_t other_type = 0;
     TimeNs pushed = 0;
-    bool looked_up = false;  // where the node is: from.parent, for deeds that are not upon names
+    bool looked_up = false;  // from.parent, to.parent: where the node is, for deeds not upon names
     bool judged = false;     // somebody watches
     bool entered = false;    // in names_ and nodes_
     bool made_up = false;    // `node` itself cannot be given to the kernel there
