@@ -1,5 +1,7 @@
 #include "db/check.h"
 
+#include <algorithm>
+
 namespace indra {
 
 Result<bool> run_once(Tx& tx, const std::string& sql) {
@@ -13,7 +15,8 @@ Result<void> check_pages(Db& db, Checking& c) {
   for (;;) {
     INDRA_LET(const bool row, q.step());
     if (!row) return {};
-    const std::string text{q.text_at(0)};
+    std::string text{q.text_at(0)};
+    std::replace(text.begin(), text.end(), '\n', ' ');
     if (text != "ok") c.found({.rule = "F1", .what = "vault.db: " + text});
     INDRA_TRY(c.count());
   }
