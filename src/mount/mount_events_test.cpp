@@ -447,7 +447,9 @@ TEST_F(EventsLater, E7_too_many_become_one_for_each_directory) {
   EXPECT_GE(f.floods, 1u);
   const auto all = ear_.heard();
   EXPECT_LT(all.size(), 3000u);
-  EXPECT_EQ(std::count(all.begin(), all.end(), "d: ATTRIB|ISDIR"), static_cast<std::ptrdiff_t>(f.floods));
+  const auto told = static_cast<std::uint64_t>(std::count(all.begin(), all.end(), "d: ATTRIB|ISDIR"));
+  EXPECT_GE(told, 1u);
+  EXPECT_LE(told, f.floods);  // the kernel joins two that follow each other
   EXPECT_EQ(names_in(at("d")).size(), 3000u);
   (void)ear_.events();
   make_file("d/after");  // and then singly again
