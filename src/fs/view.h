@@ -89,38 +89,12 @@ struct Change {
   std::string name;
 };
 
-/// What was done, as inotify(7) would tell it to somebody who watches.
-struct Deed {
-  enum Kind {
-    made,        ///< a new node at `to`
-    linked,      ///< one more name, `to`, for `node`
-    removed,     ///< `from` is gone
-    moved,       ///< from `from` to `to`; `other` stood there. From nowhere (parent 0): a new file, whole
-    exchanged,   ///< `node` was at `from` and `other` at `to`
-    written,     ///< content or size of `node`
-    closed,      ///< an open file that could be written was closed
-    attributes,  ///< mode, owner, times, extended attributes
-  } kind;
-  struct Place {
-    NodeId parent;
-    std::string name;
-  };
-  NodeId node;
-  std::uint32_t type = 0;  ///< of `node`: S_IFREG, S_IFDIR, ...
-  Place from{}, to{};
-  NodeId other{};
-  std::uint32_t other_type = 0;
-};
-
 /// What a front end that caches must implement. Called after the change is visible, with no lock held,
 /// in the thread that made it: it must only enqueue.
 class FrontEnd {
  public:
   virtual ~FrontEnd() = default;
   virtual void changed(const Change&) = 0;
-  /// Deeds upon names come in the order of their mutations, from inside them: it must only enqueue, and take
-  /// nothing but leaves of the lock order. The front end's `own` come too, its own other deeds do not.
-  virtual void did(const Deed&, bool /*own*/) {}
   [[nodiscard]] virtual std::string_view name()
       const = 0;  ///< "fuse", "cli", "sftp": goes into the change feed
 };
@@ -144,10 +118,6 @@ class View {
   /// so a node is found by its number, for file handles.
   [[nodiscard]] virtual Result<Attr> lookup(NodeId parent, std::string_view name) = 0;
   virtual void forget(NodeId node, std::uint64_t n) = 0;
-  /// One more reference on a node, named or not. ENOENT when there is none any more.
-  [[nodiscard]] virtual Result<Attr> refer(NodeId node) = 0;
-  /// A directory in which the node has a name; 0 = none, or not known.
-  [[nodiscard]] virtual Result<NodeId> parent_of(NodeId node) = 0;
 
   [[nodiscard]] virtual Result<Attr> getattr(NodeId node) = 0;
   [[nodiscard]] virtual Result<Attr> setattr(const Caller&, NodeId node, const SetAttr&) = 0;

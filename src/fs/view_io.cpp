@@ -41,7 +41,7 @@ Result<Handle> ViewImpl::open(const Caller& c, NodeId node, int flags) {
     return change(c, h, suid, [](Session& s) INDRA_NO_ANALYSIS { return s.content->truncate(0); });
   }();
   if (!r) {
-    end(h);
+    release(h);
     return fail(r.error());
   }
   return h;
@@ -85,8 +85,6 @@ Result<Opened> ViewImpl::create(const Caller& c, NodeId parent, std::string_view
     if (made) {
       hold(made->node);
       session = fs_.sessions().acquire(key(made->node));
-      fs_.did(branch(), this,
-              {.kind = Deed::made, .node = made->node, .type = S_IFREG, .to = {parent, std::string{name}}});
     }
     return made;
   }));
@@ -154,14 +152,6 @@ Result<void> ViewImpl::flush(const Caller&, Handle h) {
 }
 
 void ViewImpl::release(Handle h) {
-  const OpenFile& f = file(h);
-  const bool wrote = f.session && (f.flags & O_ACCMODE) != O_RDONLY;
-  const NodeId node = wrote ? f.session->key.node : NodeId{};
-  end(h);
-  if (wrote) fs_.did(branch(), this, {.kind = Deed::closed, .node = node, .type = S_IFREG});
-}
-
-void ViewImpl::end(Handle h) {
   const std::unique_ptr<OpenFile> f{&file(h)};
   if (!f->session) return;
   Session& s = *f->session;
@@ -255,7 +245,6 @@ Result<std::uint64_t> ViewImpl::copy_file_range(const Caller& c, Handle from, st
   }
   if (c.uid != 0) INDRA_TRY(kill_suid_sgid(c, b.key.node));
   fs_.notify(branch(), this, Change::data, b.key.node);
-  fs_.did(branch(), this, {.kind = Deed::written, .node = b.key.node, .type = S_IFREG});
   return done;
 }
 

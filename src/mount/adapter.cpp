@@ -27,23 +27,18 @@ bool writes(int flags) { return (flags & O_ACCMODE) != O_RDONLY; }
 }  // namespace
 
 Adapter::Adapter(const MountOptions& options, Connection& connection)
-    : options_{options},
-      notifier_{connection, known_, options_.notify_limit},
-      raiser_{options_, known_, notifier_} {}
+    : options_{options}, notifier_{connection, known_, options_.notify_limit} {}
 
 Adapter::~Adapter() { stop(); }
 
 Result<void> Adapter::start(Views& views) {
-  INDRA_LET(layout_, Layout::make(options_, views,
-                                  {[this](Slot& s, const Change& c) { heard(s, c); },
-                                   [this](Slot& s, const Deed& d, bool own) { raiser_.did(s, d, own); }}));
+  INDRA_LET(layout_, Layout::make(options_, views, [this](Slot& s, const Change& c) { heard(s, c); }));
   locks_ = &views.locks();
   front_ = locks_->new_front();
   return {};
 }
 
 void Adapter::stop() {
-  raiser_.stop();
   notifier_.stop();
   if (locks_ != nullptr) locks_->forget(front_);
   layout_.reset();
@@ -103,7 +98,7 @@ Entry Adapter::entry_of(Call& c, Slot& s, WireId parent, std::string_view name, 
   e.attr = attr;
   known_.add(e.id, parent, S_ISDIR(attr.mode));
   layout_->hold(s);
-  e.entry_ttl = c.entry.moved() || raiser_.waits(parent, name) ? 0 : options_.entry_timeout;
+  e.entry_ttl = c.entry.moved() ? 0 : options_.entry_timeout;
   e.attr_ttl = c.attr.moved() ? 0 : options_.attr_timeout;
   c.cached_entry = e.entry_ttl != 0;
   c.cached_attr = e.attr_ttl != 0;
@@ -137,7 +132,7 @@ Result<Entry> Adapter::lookup(Call& c, WireId parent, std::string_view name) {
     if (attr) return entry_of(c, *s, parent, name, *attr);
     if (to_errno(attr.error()) != ENOENT) return fail(std::move(attr).error());
     Entry absent;
-    absent.entry_ttl = c.entry.moved() || raiser_.waits(parent, name) ? 0 : options_.entry_timeout;
+    absent.entry_ttl = c.entry.moved() ? 0 : options_.entry_timeout;
     c.cached_entry = absent.entry_ttl != 0;
     c.parent = parent;
     c.name = name;
@@ -238,10 +233,6 @@ Result<AttrReply> Adapter::getattr(Call& c, WireId id) {
     r.ttl = c.attr.moved() ? 0 : options_.attr_timeout;
     c.cached_attr = r.ttl != 0;
     c.node = id;
-    return r;
-  }
-  if (Raiser::is_made_up(id)) {
-    r.attr = Raiser::made_up_attr(id);
     return r;
   }
   INDRA_LET(r.attr, layout_->fixed_attr(id));
@@ -492,8 +483,7 @@ Result<void> Adapter::readdir(Call& c, WireId id, Handle h, std::uint64_t from, 
     e.id = item.id;
     e.generation = state.s.index() == 0 ? 0 : state.s.generation();
     e.attr = *d.attr;
-    e.entry_ttl =
-        state.c.entry.moved() || self.raiser_.waits(state.dir, d.name) ? 0 : self.options_.entry_timeout;
+    e.entry_ttl = state.c.entry.moved() ? 0 : self.options_.entry_timeout;
     e.attr_ttl = state.c.attr.moved() ? 0 : self.options_.attr_timeout;
     item.entry = &e;
     if (!state.sink(item)) return false;

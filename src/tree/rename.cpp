@@ -46,8 +46,7 @@ Result<Tree::Renamed> TreeImpl::rename(Tx& tx, const Who& who, const Chain& chai
   if (taken && flags == RENAME_NOREPLACE) return fail(EEXIST);
   INDRA_LET(const NodeRow old_moved, node(tx, chain, a.node));
   Renamed done{old_moved, std::nullopt};
-  done.nothing = taken && a.node == b.node;  // two names of one file, or the same name
-  if (done.nothing) return done;
+  if (taken && a.node == b.node) return done;  // two names of one file, or the same name: nothing happens
 
   NodeRow old_other;
   if (taken) {

@@ -32,7 +32,6 @@ class Dispatcher {
  private:
   struct Request;
   void run(Request&);
-  [[nodiscard]] bool replay(Request&);
   void lookup(Request&);
   void forget(Request&);
   void attributes(Request&);

@@ -59,7 +59,7 @@ class Notifier {
   }
   [[nodiscard]] std::size_t waiting() const INDRA_EXCLUDES(mutex_);
   /// Runs `then` once the kernel knows what was pushed before the call: at once in this thread, or later in
-  /// the notifier's. It sends an answer or enqueues, nothing else. Forgotten when the mount ends first.
+  /// the notifier's. It sends an answer and does nothing else. Forgotten when the mount ends first.
   void after(std::function<void()> then) INDRA_EXCLUDES(mutex_);
   /// Returns once the kernel knows what was pushed before the call; false when that takes longer than
   /// `limit`.
