@@ -144,7 +144,8 @@ Result<void> drop(Client& client, const std::string& name) {
 Result<int> run_try(Context& ctx, const TryArgs& o) {
   if (o.merge)
     throw Usage{
-        "branches cannot be merged yet; use --keep, look with `indrafs diff`, and copy what you want"};
+        "try does not merge by itself yet; use --keep, look with `indrafs diff`, then take it with `indrafs "
+        "merge`"};
   INDRA_LET(const Here here, find_here(ctx));
   INDRA_LET(Client * before, ctx.reach(here.place.vault));
   if (!before->is_daemon()) return fail(ENOENT, "the daemon of " + here.mountpoint);
