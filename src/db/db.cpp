@@ -220,7 +220,7 @@ Result<std::unique_ptr<Db>> Db::open(const std::string& path, const DbOptions& o
   INDRA_LET(const std::int64_t pages, db->pragma("PRAGMA page_count"));
   if (pages == 0) {
     INDRA_TRY(db->execute("PRAGMA page_size=4096"));
-    int reserved = 8;  // the page checksum's place
+    int reserved = kDbSpare;
     sqlite3_file_control(raw, "main", SQLITE_FCNTL_RESERVE_BYTES, &reserved);
   }
   INDRA_TRY(db->execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0"));

@@ -186,6 +186,8 @@ Result<Inspected> inspect(const std::string& path, Disk& disk, const char* vfs) 
   out.exists = size != 0 || wal.first_page.has_value();
   out.user_version = be32(header.data() + 60);
   out.application_id = be32(header.data() + 68);
+  out.page_size = be32(header.data() + 16) >> 16;
+  out.spare = std::to_integer<unsigned>(header[20]);
   if (mark) INDRA_TRY(compare(path, disk, *db, *mark, wal));
   return out;
 }

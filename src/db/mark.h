@@ -51,6 +51,8 @@ struct Inspected {
   bool exists = false;  ///< and is not empty
   std::uint32_t application_id = 0;
   std::uint32_t user_version = 0;  ///< of the newest page 1, in the file or in its WAL
+  std::uint32_t page_size = 0;
+  unsigned spare = 0;  ///< bytes at the end of each page that are not SQLite's: 8, the checksum's place
 };
 /// Errors: Errc::bad_format when it is not SQLite's; Errc::corrupt when the WAL lost what the mark claims.
 [[nodiscard]] Result<Inspected> inspect(const std::string& path, Disk& = real_disk(),

@@ -23,6 +23,7 @@
 namespace indra {
 
 inline constexpr std::size_t kDbPage = 4096;
+inline constexpr unsigned kDbSpare = 8;  // at the end of each page: its checksum
 inline constexpr std::size_t kWalHeader = 32;
 inline constexpr std::size_t kWalFrameHeader = 24;
 inline constexpr std::size_t kWalFrame = kWalFrameHeader + kDbPage;

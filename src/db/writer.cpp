@@ -37,6 +37,12 @@ Result<void> Writer::start() {
   INDRA_LET(const Inspected found,
             inspect(path_, disk, options_.vfs_below));  // before SQLite may touch anything
   if (found.exists) INDRA_TRY(accept(found.application_id, found.user_version));
+  // By these two SQLite finds everything, and we the checksums.
+  if (found.exists && (found.page_size != kDbPage || found.spare != kDbSpare))
+    return fail(Errc::corrupt, path_ + ": the header is damaged or rewritten: pages of " +
+                                   std::to_string(found.page_size) + " bytes, " +
+                                   std::to_string(found.spare) + " spare, not " + std::to_string(kDbPage) +
+                                   " and " + std::to_string(kDbSpare));
   if (!found.exists && !options_.create) return fail(ENOENT, "open " + path_);
   INDRA_TRY(mark_.open(disk, path_ + "-mark"));
   {

@@ -310,6 +310,25 @@ TEST(WriterTest, ANewerFileIsRefusedAndStaysByteForByte) {
   EXPECT_FALSE(dir.has("v.db-shm"));
 }
 
+// V5: a flipped bit there would have the checksums looked for elsewhere, or not at all.
+TEST(WriterTest, AHeaderThatSpeaksOfOtherPagesIsRefusedAndStaysByteForByte) {
+  const TestDir dir;
+  ASSERT_TRUE(put(*open_writer(dir / "v.db"), 1));
+  const std::string sound{as_text(dir.read("v.db"))};
+  for (const std::size_t byte : {16u, 17u, 20u})
+    for (int bit = 0; bit < 8; ++bit) {
+      std::string hurt = sound;
+      hurt[byte] = static_cast<char>(hurt[byte] ^ (1 << bit));
+      dir.write("v.db", as_view(hurt));
+      const auto r = Writer::open(dir / "v.db", quiet());
+      ASSERT_FALSE(r) << byte << " bit " << bit;
+      EXPECT_EQ(r.error().code, Errc::corrupt);
+      EXPECT_EQ(as_text(dir.read("v.db")), hurt);
+    }
+  dir.write("v.db", as_view(sound));
+  EXPECT_TRUE(Writer::open(dir / "v.db", quiet()));
+}
+
 TEST(WriterTest, AFileOfSomebodyElseIsRefused) {
   const TestDir dir;
   ASSERT_TRUE(
