@@ -20,6 +20,7 @@
 #include <thread>
 
 #include "events/coord.h"
+#include "must.h"
 
 using namespace indra;
 
@@ -29,15 +30,6 @@ std::string dir;
 double seconds = 2;
 
 TimeNs steady() { return system_clock().steady(); }
-
-template <class T>
-T must(Result<T> r) {
-  if (!r) {
-    fmt::print(stderr, "{}\n", r.error().text());
-    std::_Exit(1);
-  }
-  if constexpr (!std::is_void_v<T>) return std::move(*r);
-}
 
 struct Shared {
   std::atomic<std::int64_t> count{0}, sent{0};

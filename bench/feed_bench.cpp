@@ -22,21 +22,13 @@
 
 #include "events/feed.h"
 #include "fs/filesystem.h"
+#include "must.h"
 
 using namespace indra;
 
 namespace {
 
 TimeNs steady() { return system_clock().steady(); }
-
-template <class T>
-T must(Result<T> r) {
-  if (!r) {
-    fmt::print(stderr, "{}\n", r.error().text());
-    std::_Exit(1);
-  }
-  if constexpr (!std::is_void_v<T>) return std::move(*r);
-}
 
 constexpr int kRounds = 1000, kSlowRounds = 100;
 struct Shared {

@@ -15,22 +15,11 @@
 #include <thread>
 
 #include "fs/filesystem.h"
+#include "must.h"
 
 using namespace indra;
 
 namespace {
-
-template <class T>
-T must(Result<T> r) {
-  if (r) return std::move(*r);
-  std::fprintf(stderr, "fs_bench: %s\n", r.error().text().c_str());
-  std::exit(1);
-}
-void must(Result<void> r) {
-  if (r) return;
-  std::fprintf(stderr, "fs_bench: %s\n", r.error().text().c_str());
-  std::exit(1);
-}
 
 double wall() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();

@@ -275,16 +275,7 @@ namespace {
 /// What blobs refer to, shared pages once.
 template <class F>
 Result<void> each_entry(Tx& tx, F&& fn) {
-  const PageLoader load = [&](std::uint64_t id) -> Result<PagePtr> {
-    Statement q{tx, "SELECT data FROM pages WHERE id = ?1"};
-    q.bind(1, static_cast<std::int64_t>(id));
-    INDRA_LET(const bool found, q.step());
-    if (!found) return fail(Errc::corrupt, "manifest page is missing");
-    auto page = std::make_shared<Page>();
-    page->id = id;
-    INDRA_TRY(decode_page(q.blob_at(0), std::nullopt, *page));
-    return page;
-  };
+  const PageLoader load = [&](std::uint64_t id) { return page_row(tx, id); };
   std::set<std::uint64_t> seen;
   Statement q{tx, "SELECT id, size, hash, form, data, refs FROM blobs WHERE form <> 0"};
   for (;;) {

@@ -51,18 +51,20 @@ bool patched(const Patches& patches, std::uint64_t first_chunk, std::uint64_t ch
 
 }  // namespace
 
+Result<PagePtr> page_row(Tx& tx, std::uint64_t id) {
+  Statement q{tx, "SELECT data FROM pages WHERE id = ?1"};
+  q.bind(1, static_cast<std::int64_t>(id));
+  INDRA_LET(const bool found, q.step());
+  if (!found) return fail(Errc::corrupt, "manifest page is missing");
+  auto page = std::make_shared<Page>();
+  page->id = id;
+  INDRA_TRY(decode_page(q.blob_at(0), std::nullopt, *page));
+  return page;
+}
+
 PageLoader Store::loader() {
   return [this](std::uint64_t id) -> Result<PagePtr> {
-    return writer_.read([&](Tx& tx) -> Result<PagePtr> {
-      Statement q{tx, "SELECT data FROM pages WHERE id = ?1"};
-      q.bind(1, static_cast<std::int64_t>(id));
-      INDRA_LET(const bool found, q.step());
-      if (!found) return fail(Errc::corrupt, "manifest page is missing");
-      auto page = std::make_shared<Page>();
-      page->id = id;
-      INDRA_TRY(decode_page(q.blob_at(0), std::nullopt, *page));
-      return page;
-    });
+    return writer_.read([&](Tx& tx) { return page_row(tx, id); });
   };
 }
 

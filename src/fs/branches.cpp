@@ -19,14 +19,14 @@ struct Ready {
 INDRA_NO_ANALYSIS Result<void> FileSystemImpl::mutate_published(
     const std::vector<std::shared_ptr<const BranchView>>& states,
     const std::function<Result<void>(Tx&)>& fn) {
-  const auto head = [&](BranchId id) -> const Chain* {
+  const auto state_of = [&](BranchId id) -> const BranchView* {
     for (const auto& s : states)
-      if (s->info.id == id) return &s->head;
+      if (s->info.id == id) return s.get();
     return nullptr;
   };
   std::vector<std::shared_ptr<Session>> dirty;
   for (auto& s : sessions_.all())
-    if (head(s->key.branch) != nullptr && s->ahead && !s->unlinked) dirty.push_back(s);
+    if (state_of(s->key.branch) != nullptr && s->ahead && !s->unlinked) dirty.push_back(s);
   std::sort(dirty.begin(), dirty.end(), [](const auto& a, const auto& b) { return a->key < b->key; });
   std::vector<std::unique_lock<SharedMutex>> locks;
   std::vector<Ready> ready;
@@ -37,31 +37,13 @@ INDRA_NO_ANALYSIS Result<void> FileSystemImpl::mutate_published(
     ready.push_back({s, std::move(staged)});
   }
   INDRA_TRY(writer_->mutate_content([&](Tx& tx) INDRA_NO_ANALYSIS -> Result<void> {
-    for (Ready& r : ready) {
-      Session& s = *r.session;
-      const Chain& chain = *head(s.key.branch);
-      const bool in_private = s.private_blob.has_value();
-      INDRA_LET(const bool rewritable, tree_->rewritable(tx, chain, s.key.node));
-      INDRA_LET(const BlobInfo info, r.staged->apply(tx, in_private || rewritable));
-      INDRA_LET(const NodeRow row,
-                tree_->set_content(tx, s.who, chain, s.key.node, info, s.mtime, s.ctime, true));
-      if (in_private) {
-        Statement q{tx, "DELETE FROM sessions WHERE branch = ?1 AND node = ?2"};
-        INDRA_TRY(q.bind(1, s.key.branch).bind(2, s.key.node).run());
-        INDRA_TRY(store_->drop_ref(tx, *s.private_blob));
-      }
-    }
+    for (Ready& r : ready)
+      INDRA_TRY(put_content(tx, *state_of(r.session->key.branch), *r.session, *r.staged));
     return fn(tx);
   }));
   for (Ready& r : ready) {
-    Session& s = *r.session;
     r.staged->accept();
-    s.private_blob = {};
-    s.dirty_since = 0;
-    s.unpublished_since = 0;
-    s.synced_unpublished = false;
-    s.published_at = clock_->steady();
-    s.ahead = false;
+    published(*r.session);
   }
   return {};
 }

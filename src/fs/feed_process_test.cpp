@@ -26,6 +26,17 @@ int number(const char* name, int fallback) {
   return n != nullptr ? std::max(1, std::atoi(n)) : fallback;
 }
 
+/// The numbers of all changes that a vault has kept.
+std::vector<std::int64_t> kept(const std::string& vault) {
+  std::vector<std::int64_t> all;
+  auto feed = Feed::open(vault, {}, Seq{}).value();
+  for (;;) {
+    const auto batch = feed->next().value();
+    for (const auto& e : batch.events) all.push_back(e.row.seq.raw());
+    if (!batch.more) return all;
+  }
+}
+
 struct Shared {
   std::atomic<bool> ready{false}, done{false};
 };
@@ -120,13 +131,7 @@ TEST(FeedProcesses, GivenAWatcherKilledAtRandom_WhenItResumes_ThenItHasSeenEachC
   status = round(true);
   ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
 
-  std::vector<std::int64_t> all;
-  auto feed = Feed::open(vault, {}, Seq{}).value();
-  for (;;) {
-    const auto batch = feed->next().value();
-    for (const auto& e : batch.events) all.push_back(e.row.seq.raw());
-    if (!batch.more) break;
-  }
+  const auto all = kept(vault);
   EXPECT_GE(all.size(), static_cast<std::size_t>(n));
   // What was seen: each change, the first time in order; what comes again is what was read and not yet saved.
   std::set<std::int64_t> seen;
@@ -172,13 +177,7 @@ TEST(FeedProcesses, GivenChangesOfAnotherProcess_WhenWatched_ThenEachComesOnceIn
   int status = 0;
   ASSERT_EQ(::waitpid(writer, &status, 0), writer);
   ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
-  std::vector<std::int64_t> all;
-  auto after = Feed::open(vault, {}, Seq{}).value();
-  for (;;) {
-    const auto batch = after->next().value();
-    for (const auto& e : batch.events) all.push_back(e.row.seq.raw());
-    if (!batch.more) break;
-  }
+  const auto all = kept(vault);
   EXPECT_GE(all.size(), static_cast<std::size_t>(n));
   EXPECT_EQ(live, all);
   EXPECT_TRUE(std::is_sorted(live.begin(), live.end()));

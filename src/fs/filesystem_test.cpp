@@ -13,17 +13,10 @@
 #include <set>
 #include <thread>
 
+#include "testkit/must.h"
+
 namespace indra {
 namespace {
-
-template <class T>
-T must(Result<T> r) {
-  if (!r) throw std::runtime_error{r.error().text()};
-  return std::move(*r);
-}
-void must(Result<void> r) {
-  if (!r) throw std::runtime_error{r.error().text()};
-}
 
 class FileSystemTest : public testing::Test {
  protected:

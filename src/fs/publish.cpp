@@ -72,10 +72,7 @@ Result<void> FileSystemImpl::put_content(Tx& tx, const BranchView& state, Sessio
 }
 
 Result<void> FileSystemImpl::forget_private(Tx& tx, Session& s) {
-  if (!s.private_blob) return {};
-  Statement q{tx, "DELETE FROM sessions WHERE branch = ?1 AND node = ?2"};
-  INDRA_TRY(q.bind(1, s.key.branch).bind(2, s.key.node).run());
-  return store_->drop_ref(tx, *s.private_blob);
+  return s.private_blob ? forget_persisted(tx, s.key) : Result<void>{};
 }
 
 Result<void> FileSystemImpl::forget_persisted(Tx& tx, SessionKey key) {
@@ -103,14 +100,18 @@ Result<void> FileSystemImpl::publish_locked(Session& s) {
   INDRA_TRY(
       writer_->mutate_content([&](Tx& tx) INDRA_NO_ANALYSIS { return put_content(tx, *state, s, *staged); }));
   staged->accept();
+  published(s);
+  poke();
+  return {};
+}
+
+void FileSystemImpl::published(Session& s) {
   s.private_blob = {};
   s.dirty_since = 0;
   s.unpublished_since = 0;
   s.synced_unpublished = false;
   s.published_at = clock_->steady();
   s.ahead = false;
-  poke();
-  return {};
 }
 
 Result<void> FileSystemImpl::fsync(Session& s, bool data_only) {
@@ -126,11 +127,7 @@ Result<void> FileSystemImpl::fsync(Session& s, bool data_only) {
         const auto rows = [&](Tx& tx) INDRA_NO_ANALYSIS { return put_content(tx, *state, s, *staged); };
         INDRA_TRY(staged->needs_content_sync() ? writer_->mutate_content(rows) : writer_->mutate(rows));
         staged->accept();
-        s.private_blob = {};
-        s.published_at = clock_->steady();
-        s.unpublished_since = 0;
-        s.synced_unpublished = false;
-        s.ahead = false;
+        published(s);
       } else if (s.dirty_since != 0 || !data_only) {
         // Durable now, its event within the second (S6). When neither size nor blob changes only the bytes
         // are written: the row's times follow with the event, as fdatasync allows.
@@ -250,11 +247,7 @@ Result<void> FileSystemImpl::recover_sessions() {
   for (const Row& r : rows) {
     auto known = branch_state(r.key.branch);
     if (!known && known.error().code == std::errc::no_such_file_or_directory) {  // the branch was deleted
-      INDRA_TRY(writer_->mutate([&](Tx& tx) INDRA_NO_ANALYSIS -> Result<void> {
-        Statement q{tx, "DELETE FROM sessions WHERE branch = ?1 AND node = ?2"};
-        INDRA_TRY(q.bind(1, r.key.branch).bind(2, r.key.node).run());
-        return store_->drop_ref(tx, r.blob);
-      }));
+      INDRA_TRY(writer_->mutate([&](Tx& tx) { return forget_persisted(tx, r.key); }));
       continue;
     }
     INDRA_LET(auto state, std::move(known));
@@ -268,9 +261,7 @@ Result<void> FileSystemImpl::recover_sessions() {
       } else if (node.error().code != std::errc::no_such_file_or_directory) {
         return fail(node.error());
       }
-      Statement q{tx, "DELETE FROM sessions WHERE branch = ?1 AND node = ?2"};
-      INDRA_TRY(q.bind(1, r.key.branch).bind(2, r.key.node).run());
-      return store_->drop_ref(tx, r.blob);
+      return forget_persisted(tx, r.key);
     }));
   }
   return {};

@@ -14,18 +14,10 @@
 
 #include "db/vfs.h"
 #include "fs/filesystem.h"
+#include "testkit/must.h"
 
 namespace indra {
 namespace {
-
-template <class T>
-T must(Result<T> r) {
-  if (!r) throw std::runtime_error{r.error().text()};
-  return std::move(*r);
-}
-void must(Result<void> r) {
-  if (!r) throw std::runtime_error{r.error().text()};
-}
 
 enum class Target { segment, directory, wal, database };
 constexpr Target kTargets[] = {Target::segment, Target::directory, Target::wal, Target::database};

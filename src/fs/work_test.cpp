@@ -12,17 +12,12 @@
 #include "events/own_work.h"
 #include "events/path_lock.h"
 #include "fs/filesystem.h"
+#include "testkit/must.h"
 
 namespace indra {
 namespace {
 
 using Json = Coord::Json;
-
-template <class T>
-T must(Result<T> r) {
-  if (!r) throw std::runtime_error{r.error().text()};
-  if constexpr (!std::is_void_v<T>) return std::move(*r);
-}
 
 const Caller kMe{0, 0, 0};
 

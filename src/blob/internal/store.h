@@ -130,6 +130,9 @@ struct Standing {
   bool alone = false;  ///< nobody else is in the family, and nothing of it is loose
 };
 
+/// A page of a manifest from its row.
+[[nodiscard]] Result<PagePtr> page_row(Tx&, std::uint64_t id);
+
 class Store final : public ContentStore {
  public:
   Store(Writer& w, Disk& d, const Clock& c, Options o);

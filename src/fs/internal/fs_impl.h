@@ -184,6 +184,8 @@ class FileSystemImpl final : public FileSystem {
   [[nodiscard]] Result<void> publish_locked(Session& s) INDRA_REQUIRES(s.mutex);
   [[nodiscard]] Result<void> put_content(Tx&, const BranchView&, Session& s, Content::Staged&)
       INDRA_REQUIRES(s.mutex);
+  /// What the session held is a version now.
+  void published(Session& s) INDRA_REQUIRES(s.mutex);
   [[nodiscard]] Result<void> forget_private(Tx&, Session& s) INDRA_REQUIRES(s.mutex);
   /// Of a node that is gone: what was persisted of it and never published.
   [[nodiscard]] Result<void> forget_persisted(Tx&, SessionKey);

@@ -13,17 +13,9 @@
 
 #include "db/db.h"
 #include "fs/filesystem.h"
+#include "testkit/must.h"
 
 namespace indra {
-
-template <class T>
-T must(Result<T> r) {
-  if (!r) throw std::runtime_error{r.error().text()};
-  return std::move(*r);
-}
-inline void must(Result<void> r) {
-  if (!r) throw std::runtime_error{r.error().text()};
-}
 
 /// The clock of a vault that is made by hand: it moves when told to.
 class HandClock final : public Clock {

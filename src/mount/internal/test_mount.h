@@ -61,6 +61,8 @@ bool soon(F&& true_now) {
 class TestMount : public ::testing::Test {
  protected:
   void SetUp() override {
+    // Only where nothing can be mounted at all; where there is a /dev/fuse, ./test counts a skip as a
+    // failure.
     if (::access("/dev/fuse", F_OK) != 0) GTEST_SKIP() << "no /dev/fuse";
     std::string pattern = std::filesystem::temp_directory_path() / "indra-mount-XXXXXX";
     ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
