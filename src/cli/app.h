@@ -114,6 +114,8 @@ void add_sync(CLI::App&, Context&);
 void add_diff(CLI::App&, Context&);
 void add_log(CLI::App&, Context&);
 void add_try(CLI::App&, Context&);
+void add_restore(CLI::App&, Context&);
+void add_undelete(CLI::App&, Context&);
 void add_branch(CLI::App&, Context&);
 void add_snapshot(CLI::App&, Context&);
 void add_merge(CLI::App&, Context&);

@@ -15,16 +15,11 @@ std::vector<std::string> texts(const Json& request, const char* key) {
   return all;
 }
 
-const char* kind_name(MergeStep::Kind k) {
-  static constexpr const char* kNames[] = {"remove", "move", "add", "link", "change", "change"};
-  return kNames[static_cast<int>(k)];
-}
-
 Json report_json(const FileSystem::MergeReport& r, const FileSystem::MergeRequest& request) {
   Json steps = Json::array(), conflicts = Json::array();
   for (const MergeStep& s : r.plan.steps) {
     if (s.kind == MergeStep::Kind::follow) continue;
-    Json j = {{"kind", kind_name(s.kind)}, {"path", name_to_json(s.path)}};
+    Json j = {{"kind", step_name(s.kind)}, {"path", name_to_json(s.path)}};
     if (!s.to.name.empty()) j["name"] = name_to_json(s.to.name);
     if (s.text) j["joined"] = true;
     steps.push_back(std::move(j));

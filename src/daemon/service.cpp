@@ -179,6 +179,9 @@ const std::map<std::string_view, Verb> kVerbs = {
     {"snapshot_create", verb_snapshot_create},
     {"diff", verb_diff},
     {"log", verb_log},
+    {"restore", verb_restore},
+    {"deleted", verb_deleted},
+    {"undelete", verb_undelete},
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 //   publish.cpp     sessions become rows                    incoming.cpp   files that take a place whole
 //   view_names.cpp  names and attributes                    view_io.cpp    handles, bytes, directories
 //   view_xattr.cpp  extended attributes                     work.cpp        background work as jobs
+//   merging.cpp, restoring.cpp  plans of steps              carrying_out.cpp  the steps become rows
 #pragma once
 #include <fcntl.h>
 
@@ -22,6 +23,7 @@
 #include "fs/filesystem.h"
 #include "fs/internal/session.h"
 #include "fs/vault_dir.h"
+#include "merge/apply.h"
 
 namespace indra {
 
@@ -149,6 +151,12 @@ class FileSystemImpl final : public FileSystem {
   [[nodiscard]] Result<Seq> pin_before_replacing(Tx&, const Chain&, const NodeRow&);
   /// In the transaction, last.
   void was_replaced(BranchId, const NodeRow& after, Seq pinned);
+  /// The steps become rows. Writers of files that get a successor lose nothing (S13).
+  [[nodiscard]] Result<MergeEffect> carry_out(Tx&, const Who&, const BranchView& target, const MergePlan&,
+                                              const MergeHooks&);
+  /// After the transaction: tells everybody who sees the branch. The one place that does.
+  void carried_out(BranchId, const MergeEffect&);
+  static constexpr std::uint64_t kRowsPerStep = 16 * 1024;  // pages that a step may dirty, in the WAL
   /// A handle or reference went away: if the node is an orphan nobody refers to, it is reaped soon.
   void released(BranchId, NodeId);
   [[nodiscard]] bool referenced(BranchId, NodeId) const;
@@ -159,6 +167,7 @@ class FileSystemImpl final : public FileSystem {
  private:
   friend class IncomingFile;
   friend class Merging;
+  friend class Restoring;
   [[nodiscard]] Result<void> recover_sessions();
   [[nodiscard]] Result<void> reap_some();
   /// One slice of a kind of work. True: there is more.
