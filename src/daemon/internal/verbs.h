@@ -37,6 +37,8 @@ Result<Json> verb_branch_refresh(Call&);
 Result<Json> verb_diff(Call&);  // diff, log  history.cpp
 Result<Json> verb_log(Call&);
 Result<Json> verb_fsck(Call&);  // checking.cpp
+Result<Json> verb_scrub(Call&);
+[[nodiscard]] Json scrub_json(const FileSystem::Scrub&);
 
 /// The published view that the request names ("bucket", "branch", "snapshot").
 [[nodiscard]] Result<std::shared_ptr<View>> view_of(Call&, bool writing);
