@@ -16,6 +16,7 @@ constexpr const char* kFold = "fold";
 constexpr const char* kFree = "free";
 constexpr const char* kThin = "thin";
 constexpr const char* kSweep = "sweep";
+constexpr const char* kScrub = "scrub";
 constexpr const char* kSnapshot = "snapshot";
 }  // namespace
 
@@ -56,12 +57,13 @@ Result<bool> FileSystemImpl::thin_slice() {
 // What one slice finishes is no job: the flags are raised more often than there is something behind them.
 std::vector<std::string> FileSystemImpl::wanted_work() {
   std::vector<std::string> wanted;
-  if (writer_->failed()) return wanted;  // D7
   const auto ask = [&](const char* kind, const auto& left) INDRA_NO_ANALYSIS {
     if (std::any_of(doing_.begin(), doing_.end(), [&](const auto& j) { return j.kind == kind; })) return;
     const Result<bool> there = left();
     if (!there || *there) wanted.emplace_back(kind);  // an error will be the job's
   };
+  if (scrub_wanted_) ask(kScrub, [] { return Result<bool>{true}; });
+  if (writer_->failed()) return wanted;  // D7
   ask(kFold, [&] { return store_->at_rest(ContentStore::Work::fold).map(std::logical_not<>{}); });
   ask(kFree, [&] { return store_->at_rest(ContentStore::Work::free).map(std::logical_not<>{}); });
   if (thin_wanted_) ask(kThin, [&] { return thin_slice(); });
@@ -95,6 +97,10 @@ Result<bool> FileSystemImpl::work_on(const OwnWork::Job& job) {
   if (job.kind == kSnapshot) {
     INDRA_TRY(scheduled_snapshot(job));
     return true;
+  }
+  if (job.kind == kScrub) {
+    INDRA_LET(const bool more, scrub_some());
+    return !more;
   }
   const bool fold = job.kind == kFold, content = fold || job.kind == kFree;
   if (!content && job.kind != kThin && job.kind != kSweep)

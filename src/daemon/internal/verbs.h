@@ -36,7 +36,9 @@ Result<Json> verb_merge(Call&);  // merge, branch refresh  merging.cpp
 Result<Json> verb_branch_refresh(Call&);
 Result<Json> verb_diff(Call&);  // diff, log  history.cpp
 Result<Json> verb_log(Call&);
-Result<Json> verb_fsck(Call&);     // checking.cpp
+Result<Json> verb_fsck(Call&);  // checking.cpp
+Result<Json> verb_scrub(Call&);
+[[nodiscard]] Json scrub_json(const FileSystem::Scrub&);
 Result<Json> verb_restore(Call&);  // restore, undelete  restore.cpp
 Result<Json> verb_deleted(Call&);
 Result<Json> verb_undelete(Call&);

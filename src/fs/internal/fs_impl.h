@@ -106,6 +106,10 @@ class FileSystemImpl final : public FileSystem {
   [[nodiscard]] const std::string& dir() const { return dir_.path(); }
   Result<bool> tick() override;
   Result<void> settle() override;
+  Result<void> scrub(std::uint64_t rate, bool again) override;
+  Result<void> stop_scrub() override;
+  Result<Scrub> scrub_status() override;
+  Scrub scrub_progress() override;
   Result<Status> status() override;
   Result<std::vector<Tree::ChangeRow>> changes(Seq after, int limit) override;
 
@@ -173,6 +177,10 @@ class FileSystemImpl final : public FileSystem {
   /// One slice of a kind of work. True: there is more.
   [[nodiscard]] Result<bool> sweep_slice();
   [[nodiscard]] Result<bool> thin_slice();
+  [[nodiscard]] Result<bool> scrub_some();
+  [[nodiscard]] Result<void> load_scrub();
+  [[nodiscard]] Result<void> keep_scrub();
+  void write_down();
   [[nodiscard]] Result<void> scheduled_snapshot(const OwnWork::Job&);
   /// The kinds of work there are now.
   [[nodiscard]] std::vector<std::string> wanted_work() INDRA_REQUIRES(work_mutex_);
@@ -228,6 +236,22 @@ class FileSystemImpl final : public FileSystem {
   std::atomic<bool> sweep_wanted_{true};  // once after opening
   std::atomic<TimeNs> keep_changes_{0};
   std::atomic<bool> thin_wanted_{false}, look_wanted_{false};
+
+  /// Where the scrub is, as the property `scrub` keeps it.
+  struct Scrubbing {
+    bool running = false;
+    TimeNs started = 0, finished = 0;
+    std::uint64_t bytes = 0, total = 0, rate = 0, unchecked = 0;
+    ContentStore::ScrubPlace place;
+    bool content_done = false;
+    std::uint32_t page = 0;
+    std::vector<ContentStore::Damage> damage;
+  };
+  mutable Mutex scrub_mutex_;
+  Scrubbing scrub_ INDRA_GUARDED_BY(scrub_mutex_);
+  std::atomic<bool> scrub_wanted_{false};
+  TimeNs scrub_next_ = 0,
+         scrub_kept_ = 0;  // the worker's: when the next slice is due, when it was written down
 
   // Clockwork.
   std::mutex clock_mutex_;
