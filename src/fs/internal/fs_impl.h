@@ -45,6 +45,8 @@ class SpaceGuard {
   /// ENOSPC when `bytes` more would eat into the margin.
   [[nodiscard]] Result<void> need(std::uint64_t bytes);
   [[nodiscard]] Result<Disk::Space> left();  ///< free without the margin
+  /// Called, from any thread, when need() has refused: it only wakes somebody.
+  void on_refusal(std::function<void()> refused) { refused_ = std::move(refused); }
   /// What is still in memory is not free any more, though the host does not know.
   void count_unwritten(const ContentStore* store) { store_ = store; }
 
@@ -54,6 +56,7 @@ class SpaceGuard {
   std::string dir_;
   const Clock& clock_;
   std::atomic<const ContentStore*> store_{nullptr};
+  std::function<void()> refused_;
   std::atomic<std::uint64_t> free_{0}, total_{0}, used_{0};
   std::atomic<TimeNs> asked_{0};
 };
@@ -164,6 +167,8 @@ class FileSystemImpl final : public FileSystem {
   /// One slice of a kind of work. True: there is more.
   [[nodiscard]] Result<bool> sweep_slice();
   [[nodiscard]] Result<bool> thin_slice();
+  /// S14. True: automatic versions were given up, and there is work now.
+  [[nodiscard]] bool make_room() INDRA_REQUIRES(work_mutex_);
   [[nodiscard]] Result<void> scheduled_snapshot(const OwnWork::Job&);
   /// The kinds of work there are now.
   [[nodiscard]] std::vector<std::string> wanted_work() INDRA_REQUIRES(work_mutex_);
@@ -219,6 +224,7 @@ class FileSystemImpl final : public FileSystem {
   std::atomic<bool> sweep_wanted_{true};  // once after opening
   std::atomic<TimeNs> keep_changes_{0};
   std::atomic<bool> thin_wanted_{false}, look_wanted_{false};
+  std::atomic<bool> full_{false};  // a write was refused, and there is no room yet (S14)
 
   // Clockwork.
   std::mutex clock_mutex_;
