@@ -13,6 +13,7 @@ namespace {
 
 int run(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
+  log::to_stderr();
   log::set_level("warn");
   Context ctx;
   CLI::App app{"A versioned, content-addressed filesystem", "indrafs"};

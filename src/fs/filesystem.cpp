@@ -41,8 +41,9 @@ Result<void> SpaceGuard::need(std::uint64_t bytes) {
   if (asked_ == 0 || age > kSecond / 4 ||
       used > (free_.load() - std::min(free_.load(), margin_of(total_))) / 8)
     INDRA_TRY(refresh());
-  if (free_ < margin_of(total_) + bytes) return fail(ENOSPC);
-  return {};
+  if (free_ >= margin_of(total_) + bytes) return {};
+  if (refused_) refused_();
+  return fail(ENOSPC);
 }
 
 Result<Disk::Space> SpaceGuard::left() {
@@ -124,6 +125,10 @@ Result<void> FileSystemImpl::start() {
   }));
   INDRA_LET(store_, ContentStore::open(*writer_, *disk_, dir_.segments_path(), *clock_, options_.content));
   space_.count_unwritten(store_.get());
+  space_.on_refusal([this] {
+    full_ = true;
+    poke();
+  });
   INDRA_LET(tree_, Tree::open(*writer_, *store_, *clock_, options_.tree));
   INDRA_TRY(recover_sessions());
   INDRA_LET(vault_id_, writer_->read([&](Tx& tx) -> Result<std::string> {

@@ -12,6 +12,9 @@ namespace indra {
 namespace {
 constexpr std::uint64_t kRoomForJobs = 16ull << 20;
 constexpr int kSlices = 64;  // of one job, before the others have their turn
+// S15: how much of the disk is made free, and how much of the history goes before that is looked at again.
+constexpr std::uint64_t kRoomPart = 32;
+constexpr int kHistoryPart = 8;
 constexpr const char* kFold = "fold";
 constexpr const char* kFree = "free";
 constexpr const char* kThin = "thin";
@@ -52,6 +55,23 @@ Result<bool> FileSystemImpl::thin_slice() {
   if (!n || *n != 0) thin_wanted_ = true;
   if (!n) return fail(n.error());
   return *n != 0;
+}
+
+// Each part given up is collected and freed before the next one goes.
+bool FileSystemImpl::make_room() {
+  if (!full_ || writer_->failed()) return false;
+  const auto left = space_.left();
+  if (!left) return false;
+  if (left->free >= left->total / kRoomPart) {
+    full_ = false;
+    return false;
+  }
+  const auto n = writer_->mutate([&](Tx& tx) { return tree_->give_up_oldest(tx, kHistoryPart); });
+  if (!n) log::error("making room: {}", n.error().text());
+  if (!n || *n == 0) return false;
+  log::warn("the disk is full: {} automatic versions, the oldest, are given up", *n);
+  thin_wanted_ = true;
+  return true;
 }
 
 // What one slice finishes is no job: the flags are raised more often than there is something behind them.
@@ -140,6 +160,7 @@ bool FileSystemImpl::work_pass() {
     return true;
   });
   own_->keep(doing_);
+  if (wanted.empty() && doing_.empty() && make_room()) return false;
   return wanted.empty() && doing_.empty() && !own_->owes();
 }
 

@@ -47,6 +47,8 @@ class SpaceGuard {
   /// ENOSPC when `bytes` more would eat into the margin.
   [[nodiscard]] Result<void> need(std::uint64_t bytes);
   [[nodiscard]] Result<Disk::Space> left();  ///< free without the margin
+  /// Called, from any thread, when need() has refused: it only wakes somebody.
+  void on_refusal(std::function<void()> refused) { refused_ = std::move(refused); }
   /// What is still in memory is not free any more, though the host does not know.
   void count_unwritten(const ContentStore* store) { store_ = store; }
 
@@ -56,6 +58,7 @@ class SpaceGuard {
   std::string dir_;
   const Clock& clock_;
   std::atomic<const ContentStore*> store_{nullptr};
+  std::function<void()> refused_;
   std::atomic<std::uint64_t> free_{0}, total_{0}, used_{0};
   std::atomic<TimeNs> asked_{0};
 };
@@ -181,6 +184,8 @@ class FileSystemImpl final : public FileSystem {
   [[nodiscard]] Result<void> load_scrub();
   [[nodiscard]] Result<void> keep_scrub();
   void write_down();
+  /// S15. True: automatic versions were given up, and there is work now.
+  [[nodiscard]] bool make_room() INDRA_REQUIRES(work_mutex_);
   [[nodiscard]] Result<void> scheduled_snapshot(const OwnWork::Job&);
   /// The kinds of work there are now.
   [[nodiscard]] std::vector<std::string> wanted_work() INDRA_REQUIRES(work_mutex_);
@@ -236,6 +241,7 @@ class FileSystemImpl final : public FileSystem {
   std::atomic<bool> sweep_wanted_{true};  // once after opening
   std::atomic<TimeNs> keep_changes_{0};
   std::atomic<bool> thin_wanted_{false}, look_wanted_{false};
+  std::atomic<bool> full_{false};  // a write was refused, and there is no room yet (S15)
 
   /// Where the scrub is, as the property `scrub` keeps it.
   struct Scrubbing {
