@@ -189,6 +189,7 @@ class Merging {
         const bool goes_on = l.replaced && S_ISREG(l.row.mode) && written(l.row.node);
         fs_.was_replaced(to, l.row, goes_on ? before : Seq{});
       }
+      for (const Deed& d : effect.told) fs_.did(to, nullptr, d);
       return {};
     });
     if (stale) return false;
@@ -212,6 +213,7 @@ class Merging {
     for (const NodeId n : effect.data) fs_.notify(b, nullptr, Change::data, n);
     for (const NodeId n : nodes) fs_.notify(b, nullptr, Change::attributes, n);
     for (const auto& l : effect.lost) fs_.notify(b, nullptr, Change::attributes, l.row.node);
+    for (const Deed& d : effect.told_after) fs_.did(b, nullptr, d);
   }
 
   FileSystemImpl& fs_;
