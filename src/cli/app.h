@@ -121,6 +121,8 @@ void add_undelete(CLI::App&, Context&);
 void add_branch(CLI::App&, Context&);
 void add_snapshot(CLI::App&, Context&);
 void add_merge(CLI::App&, Context&);
+/// Sends a request to merge; its answer, with all steps and conflicts.
+[[nodiscard]] Result<Json> merged(Client&, const Json& request);
 void add_refresh(CLI::App& branch, Context&);
 void add_watch(CLI::App&, Context&);
 void add_notify(CLI::App&, Context&);  // and listen

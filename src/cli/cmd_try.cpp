@@ -145,9 +145,9 @@ Result<void> drop(Client& client, const std::string& name) {
 
 /// How many conflicts there were; each is told, and the merge keeps both versions.
 Result<std::size_t> merge_into(Context& ctx, Client& client, const std::string& name, const Place& into) {
-  INDRA_LET(const Json done,
-            client.call(
-                {{"verb", "merge"}, {"source", name_to_json(name)}, {"target", name_to_json(into.branch)}}));
+  INDRA_LET(const Json done, merged(client, {{"verb", "merge"},
+                                             {"source", name_to_json(name)},
+                                             {"target", name_to_json(into.branch)}}));
   const Json conflicts = done.value("conflicts", Json::array());
   for (const Json& c : conflicts)
     ctx.say("conflict: " + name_field(c, "path").value_or("?") + " (" + text_field(c, "kind") + ")");

@@ -4,9 +4,11 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <string_view>
 
 #include "base/log.h"
 #include "cli/app.h"
+#include "mount/raise_program.h"
 
 namespace indra::cli {
 namespace {
@@ -70,4 +72,9 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace indra::cli
 
-int main(int argc, char** argv) { return indra::cli::run(argc, argv); }
+int main(int argc, char** argv) {
+  // Not a verb for people: a mount runs it (docs/design/editor-events.md).
+  if (argc > 1 && std::string_view{argv[1]} == "raise-events")
+    return indra::run_raise_program(argc - 2, argv + 2);
+  return indra::cli::run(argc, argv);
+}

@@ -23,9 +23,15 @@ Result<MountOptions> mount_options(const Json& r) {
   o.auto_unmount = bool_field(r, "auto_unmount");
   o.nonempty = bool_field(r, "nonempty");
   o.fsname = name_field(r, "fsname").value_or("");
-  const std::string layout = text_field(r, "layout", "vault"), locks = text_field(r, "locks", "kernel");
+  const std::string layout = text_field(r, "layout", "vault"), locks = text_field(r, "locks", "kernel"),
+                    events = text_field(r, "events", "watched");
   if (layout != "vault" && layout != "plain") return fail(EINVAL, "layout " + layout);
   if (locks != "kernel" && locks != "daemon") return fail(EINVAL, "locks " + locks);
+  if (events != "watched" && events != "always" && events != "off") return fail(EINVAL, "events " + events);
+  o.events = events == "watched"  ? EventMode::watched
+             : events == "always" ? EventMode::always
+                                  : EventMode::off;
+  o.raise_program = {"/proc/self/exe", "raise-events"};
   o.layout = layout == "plain" ? LayoutKind::plain : LayoutKind::vault;
   o.locks = locks == "daemon" ? LockMode::daemon : LockMode::kernel;
   return o;

@@ -24,6 +24,7 @@ Result<MergeEffect> FileSystemImpl::carry_out(Tx& tx, const Who& who, const Bran
     const bool goes_on = l.replaced && S_ISREG(l.row.mode) && written(l.row.node);
     was_replaced(branch, l.row, goes_on ? before : Seq{});
   }
+  for (const Deed& d : effect.told) did(branch, nullptr, d);
   return effect;
 }
 
@@ -38,6 +39,7 @@ void FileSystemImpl::carried_out(BranchId branch, const MergeEffect& effect) {
   for (const auto& l : effect.lost) nodes.insert(l.row.node);
   for (const NodeId n : effect.data) notify(branch, nullptr, Change::data, n);
   for (const NodeId n : nodes) notify(branch, nullptr, Change::attributes, n);
+  for (const Deed& d : effect.told_after) did(branch, nullptr, d);
 }
 
 }  // namespace indra

@@ -6,6 +6,7 @@
 //   merging.cpp, restoring.cpp  plans of steps              carrying_out.cpp  the steps become rows
 #pragma once
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <array>
 #include <atomic>
@@ -143,6 +144,8 @@ class FileSystemImpl final : public FileSystem {
   /// Tells every live view of the branch but `from`.
   void notify(BranchId, const View* from, Change::Kind, NodeId node, NodeId parent = {},
               std::string_view name = {});
+  /// Tells every live view of the branch what was done; upon a name inside its mutation, else after it.
+  void did(BranchId, const View* by, const Deed&);
   void add_view(ViewImpl*);
   void remove_view(ViewImpl*);
   [[nodiscard]] bool shared(const ViewImpl*) const;
@@ -293,6 +296,8 @@ class ViewImpl final : public View {
   void became_stale() { stale_ = true; }
   Result<Attr> lookup(NodeId, std::string_view) override;
   void forget(NodeId, std::uint64_t) override;
+  Result<Attr> refer(NodeId) override;
+  Result<NodeId> parent_of(NodeId) override;
   Result<Attr> getattr(NodeId) override;
   Result<Attr> setattr(const Caller&, NodeId, const SetAttr&) override;
   Result<std::string> readlink(NodeId) override;
@@ -347,6 +352,7 @@ class ViewImpl final : public View {
   struct OpenDir {
     NodeId node;
   };
+  void end(Handle);
   static OpenFile& file(Handle h) { return *reinterpret_cast<OpenFile*>(h); }
 
   [[nodiscard]] SessionKey key(NodeId n) const { return {branch_->info.id, n}; }
@@ -400,6 +406,7 @@ Result<void> ViewImpl::change(const Caller& c, Handle h, bool kill, F&& fn) {
   }
   if (kill) INDRA_TRY(kill_suid_sgid(c, s.key.node));
   fs_.notify(branch(), this, Change::data, s.key.node);
+  fs_.did(branch(), this, {.kind = Deed::written, .node = s.key.node, .type = S_IFREG});
   return {};
 }
 
