@@ -18,7 +18,7 @@ constexpr int kSlicesAtOnce = 256;                  // others have their turn be
 constexpr TimeNs kAtOnce = 300 * (kSecond / 1000);  // likewise
 constexpr TimeNs kKeepEvery = 5 * kSecond;          // a crash costs as much of reading again
 constexpr std::size_t kDamageKept = 1000;
-constexpr std::size_t kFilesNamed = 64;  // for one damaged place
+constexpr std::size_t kFilesNamed = 256;  // for one damaged place
 
 const Clock& steady() { return system_clock(); }
 }  // namespace
@@ -79,21 +79,22 @@ Result<void> FileSystemImpl::load_scrub() {
 
 Result<void> FileSystemImpl::scrub(std::uint64_t rate, bool again) {
   // About what there is to read, each shared byte once.
-  INDRA_LET(const auto content, writer_->read([](Tx& tx) -> Result<std::uint64_t> {
+  const auto content = writer_->read([](Tx& tx) -> Result<std::uint64_t> {
     Statement q{tx,
                 "SELECT (SELECT coalesce(sum(live), 0) FROM segments) + (SELECT coalesce(sum(size), 0) FROM "
                 "blobs WHERE form = 0) + (SELECT coalesce(sum(length(data)), 0) FROM chunks)"};
     INDRA_TRY(q.step());
     return static_cast<std::uint64_t>(q.int64_at(0));
-  }));
-  INDRA_LET(const auto pages, writer_->read([](Tx& tx) { return tx.db().pragma("PRAGMA page_count"); }));
+  });
+  const auto pages = writer_->read([](Tx& tx) { return tx.db().pragma("PRAGMA page_count"); });
   {
     const MutexLock lock{scrub_mutex_};
     if (!scrub_.running || again) {
       scrub_ = {};
       scrub_.running = true;
       scrub_.started = clock_->now();
-      scrub_.total = content + static_cast<std::uint64_t>(pages) * 4096;
+      // Of a damaged vault it may not be known.
+      scrub_.total = (content ? *content : 0) + (pages ? static_cast<std::uint64_t>(*pages) * 4096 : 0);
     }
     scrub_.rate = rate;
   }
@@ -221,7 +222,7 @@ Result<FileSystem::Scrub> FileSystemImpl::scrub_status() {
     INDRA_TRY(db->execute("BEGIN"));
     Tx tx = db->borrow();
     INDRA_LET(const Forest forest, Forest::read(tx));
-    INDRA_LET(const auto uses, uses_of(tx, forest, {blobs.begin(), blobs.end()}, kFilesNamed));
+    INDRA_LET(const auto uses, views_of(tx, forest, {blobs.begin(), blobs.end()}, kFilesNamed));
     for (const Use& u : uses) {
       const auto path = path_of(tx, forest, u.branch, u.moment, u.node);
       files.emplace(u.blob, std::pair{forest.title(u.branch, u.moment),
