@@ -78,12 +78,6 @@ Result<Json> Mounts::mount(const Json& request) {
     const std::lock_guard lock{mutex_};
     for (const One& other : all_) {
       if (other.options.mountpoint == o.mountpoint) return fail(EBUSY, o.mountpoint + " is mounted already");
-      const bool both_write = !o.read_only && !other.options.read_only &&
-                              o.view.bucket == other.options.view.bucket &&
-                              o.view.branch == other.options.view.branch;
-      if (both_write && (o.locks != LockMode::daemon || other.options.locks != LockMode::daemon))
-        return fail(EBUSY, "branch " + o.view.branch + " is mounted writable at " + other.options.mountpoint +
-                               "; use --read-only, or --locks daemon on both mounts");
     }
     one = &all_.emplace_back(One{o, nullptr});
   }

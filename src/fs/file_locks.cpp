@@ -21,6 +21,20 @@ std::uint64_t FileLocks::new_front() {
   return ++fronts_;
 }
 
+Result<void> FileLocks::write_through(std::uint64_t space, std::uint64_t front, const std::string& where) {
+  const MutexLock guard{mutex_};
+  const auto [it, made] = keepers_.try_emplace(space, Keeper{front, where, 0});
+  if (it->second.front != front) return fail(EBUSY, "is written through the mount at " + it->second.where);
+  ++it->second.count;
+  return {};
+}
+
+void FileLocks::wrote(std::uint64_t space) {
+  const MutexLock guard{mutex_};
+  const auto it = keepers_.find(space);
+  if (it != keepers_.end() && --it->second.count == 0) keepers_.erase(it);
+}
+
 const FileLocks::Held* FileLocks::blocker(const Table& t, Owner owner, const Lock& wanted) {
   for (const Held& h : t.held)
     if (h.owner != owner && overlap(h.lock, wanted) && !compatible(h.lock, wanted)) return &h;

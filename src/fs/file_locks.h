@@ -17,8 +17,10 @@
 #include <list>
 #include <map>
 #include <optional>
+#include <string>
 #include <vector>
 
+#include "base/result.h"
 #include "base/sync.h"
 
 namespace indra {
@@ -67,6 +69,13 @@ class FileLocks {
   void forget(std::uint64_t front) INDRA_EXCLUDES(mutex_);
   [[nodiscard]] std::size_t files() const INDRA_EXCLUDES(mutex_);  ///< with locks or waits
 
+  /// Who keeps the locks of a branch that is written: this table (front 0), or the kernel, for one mount
+  /// alone. One of them at a time, until each write_through() has its wrote(): EBUSY for another, and the
+  /// error names the mount at `where`.
+  [[nodiscard]] Result<void> write_through(std::uint64_t space, std::uint64_t front, const std::string& where)
+      INDRA_EXCLUDES(mutex_);
+  void wrote(std::uint64_t space) INDRA_EXCLUDES(mutex_);
+
  private:
   struct Held {
     Owner owner;
@@ -90,7 +99,13 @@ class FileLocks {
   void tidy(const File&) INDRA_REQUIRES(mutex_);
 
   mutable Mutex mutex_;
+  struct Keeper {
+    std::uint64_t front;
+    std::string where;
+    std::size_t count;
+  };
   std::map<File, Table> tables_ INDRA_GUARDED_BY(mutex_);
+  std::map<std::uint64_t, Keeper> keepers_ INDRA_GUARDED_BY(mutex_);  // by branch
   std::uint64_t fronts_ INDRA_GUARDED_BY(mutex_) = 0;
 };
 

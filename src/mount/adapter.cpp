@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
+
+#include "base/log.h"
 
 namespace indra {
 namespace {
@@ -35,12 +38,34 @@ Result<void> Adapter::start(Views& views) {
   INDRA_LET(layout_, Layout::make(options_, views, [this](Slot& s, const Change& c) { heard(s, c); }));
   locks_ = &views.locks();
   front_ = locks_->new_front();
+  if (options_.read_only || options_.view.read_only) return {};
+  const std::uint64_t space = layout_->mounted().view().lock_space();
+  if (auto r = locks_->write_through(space, keeper(), options_.mountpoint); !r)
+    return fail(EBUSY, "branch " + options_.view.branch + " " + r.error().context +
+                           "; use --read-only, or --locks daemon on both mounts");
+  writes_to_ = space;
   return {};
+}
+
+// Each mount's kernel knows its own locks only: two programs that write a database through two mounts would
+// each believe to be alone. View 0 has its claim from the start.
+Result<void> Adapter::claim(const Slot& s, int flags, std::string_view name) {
+  if (s.index() == 0 || !writes(flags)) return {};
+  auto r = locks_->write_through(s.view().lock_space(), keeper(), options_.mountpoint + "/branches");
+  if (!r)
+    log::warn("{} is not opened for writing below {}/branches: its branch {}; mount both with --locks daemon",
+              name, options_.mountpoint, r.error().context);
+  return r;
+}
+
+void Adapter::unclaim(const Slot& s, int flags) {
+  if (s.index() != 0 && writes(flags)) locks_->wrote(s.view().lock_space());
 }
 
 void Adapter::stop() {
   notifier_.stop();
   if (locks_ != nullptr) locks_->forget(front_);
+  if (writes_to_) locks_->wrote(*std::exchange(writes_to_, std::nullopt));
   layout_.reset();
 }
 
@@ -321,13 +346,19 @@ Result<OpenReply> Adapter::open(Call& c, WireId id, int flags, bool kill_suid_sg
     r.direct_io = r.no_flush = true;
     return r;
   }
-  INDRA_LET(const Handle h, s->view().open(c.caller, s->node(id), flags));
+  INDRA_TRY(claim(*s, flags, "a file"));
+  const auto file = s->view().open(c.caller, s->node(id), flags);
+  if (!file) {
+    unclaim(*s, flags);
+    return fail(file.error());
+  }
+  const Handle h = *file;
   layout_->hold(*s);
   if (kill_suid_sgid) {  // only with O_TRUNC
     SetAttr kill;
     kill.kill_suid_sgid = true;
     if (auto done = s->view().setattr(c.caller, s->node(id), kill); !done) {
-      release(id, h);
+      release(id, h, flags);
       return fail(std::move(done).error());
     }
   }
@@ -338,6 +369,15 @@ Result<Adapter::Created> Adapter::create(Call& c, WireId parent, std::string_vie
                                          int flags) {
   Slot* s = slot(parent);
   if (s == nullptr) return fail(layout_->refuse(parent, name));
+  INDRA_TRY(claim(*s, flags, name));
+  auto r = create_in(c, *s, parent, name, mode, flags);
+  if (!r) unclaim(*s, flags);
+  return r;
+}
+
+Result<Adapter::Created> Adapter::create_in(Call& c, Slot& slot, WireId parent, std::string_view name,
+                                            std::uint32_t mode, int flags) {
+  Slot* const s = &slot;
   c.entry.take(counters_.of(parent));
   c.attr.take(counters_.any());
   auto made = s->view().create(c.caller, s->node(parent), name, mode, flags);
@@ -369,11 +409,16 @@ Result<Adapter::Created> Adapter::tmpfile(Call& c, WireId parent, std::uint32_t 
   Slot* s = slot(parent);
   if (s == nullptr) return fail(EPERM);
   c.attr.take(counters_.any());
-  INDRA_LET(const Opened made, s->view().tmpfile(c.caller, s->node(parent), mode, flags));
+  INDRA_TRY(claim(*s, flags, "a nameless file"));
+  const auto made = s->view().tmpfile(c.caller, s->node(parent), mode, flags);
+  if (!made) {
+    unclaim(*s, flags);
+    return fail(made.error());
+  }
   Created r;
-  r.entry = entry_of(c, *s, 0, {}, made.attr);
+  r.entry = entry_of(c, *s, 0, {}, made->attr);
   c.cached_entry = false;
-  r.open = opened(*s, made.handle, flags, true);
+  r.open = opened(*s, made->handle, flags, true);
   layout_->hold(*s);
   return r;
 }
@@ -402,9 +447,10 @@ Result<void> Adapter::flush(Call& c, WireId id, Handle h) {
   return s == nullptr ? Result<void>{} : s->view().flush(c.caller, h);
 }
 
-void Adapter::release(WireId id, Handle h) {
+void Adapter::release(WireId id, Handle h, int flags) {
   if (Slot* s = slot(id)) {
     s->view().release(h);
+    unclaim(*s, flags);
     layout_->let_go(*s);
   } else {
     delete reinterpret_cast<OpenText*>(h);

@@ -115,7 +115,7 @@ class Adapter {
   Result<void> write(Call&, WireId, Handle, std::uint64_t at, ByteView, bool from_page_cache,
                      bool kill_suid_sgid);
   Result<void> flush(Call&, WireId, Handle);
-  void release(WireId, Handle);
+  void release(WireId, Handle, int flags);  ///< the flags it was opened with
   Result<void> fsync(Call&, WireId, Handle, bool data_only);
   Result<void> fallocate(Call&, WireId, Handle, int mode, std::uint64_t at, std::uint64_t n);
   Result<std::uint64_t> lseek(Call&, WireId, Handle, std::uint64_t at, int whence);
@@ -170,6 +170,8 @@ class Adapter {
   Entry handle_of(Call& c, Slot& s, WireId from, const Attr& attr);
   Entry entry_of(Call&, Slot&, WireId parent, std::string_view name, const Attr&);
   OpenReply opened(const Slot&, Handle, int flags, bool created) const;
+  Result<Created> create_in(Call&, Slot&, WireId parent, std::string_view name, std::uint32_t mode,
+                            int flags);
   template <class Make>
   Result<Entry> make(Call&, WireId parent, std::string_view name, Make&&);
 
@@ -179,8 +181,13 @@ class Adapter {
   Notifier notifier_;
   std::unique_ptr<Layout> layout_;
   [[nodiscard]] FileLocks::File locked_file(const LockRequest&) const;
+  /// Below branches/ an open file that is written claims the branch for who keeps the locks here.
+  Result<void> claim(const Slot&, int flags, std::string_view name);
+  void unclaim(const Slot&, int flags);
+  [[nodiscard]] std::uint64_t keeper() const noexcept { return keeps_locks() ? 0 : front_; }
   FileLocks* locks_ = nullptr;
-  std::uint64_t front_ = 0;  // this mount among the owners of locks
+  std::uint64_t front_ = 0;                 // this mount among the owners of locks
+  std::optional<std::uint64_t> writes_to_;  // the mounted branch, claimed for as long as the mount lasts
 };
 
 }  // namespace indra

@@ -238,14 +238,14 @@ void Dispatcher::send_attr(Request& r, const AttrReply& a) {
   if (ok(r, body) == 0) adapter_.sent(r.call);
 }
 
-void Dispatcher::send_open(Request& r, const OpenReply& o) {
+void Dispatcher::send_open(Request& r, const OpenReply& o, int flags) {
   const fuse_open_out out = encode(o);
   const std::array body{as_iov(out)};
   if (ok(r, body) == 0) return;
   if (r.head.opcode == FUSE_OPENDIR)
     adapter_.releasedir(r.id(), o.handle);
   else
-    adapter_.release(r.id(), o.handle);
+    adapter_.release(r.id(), o.handle, flags);
 }
 
 bool Dispatcher::slow(Buffer& buffer) noexcept {
@@ -486,13 +486,13 @@ void Dispatcher::open(Request& r) {
   if (r.head.opcode == FUSE_OPENDIR) {
     const auto o = adapter_.opendir(r.call, r.id());
     if (!o) return error(r, to_errno(o.error()));
-    return send_open(r, *o);
+    return send_open(r, *o, 0);
   }
   const auto in = r.take<fuse_open_in>();
-  const auto o = adapter_.open(r.call, r.id(), static_cast<int>(in.flags),
-                               (in.open_flags & FUSE_OPEN_KILL_SUIDGID) != 0);
+  const auto flags = static_cast<int>(in.flags);
+  const auto o = adapter_.open(r.call, r.id(), flags, (in.open_flags & FUSE_OPEN_KILL_SUIDGID) != 0);
   if (!o) return error(r, to_errno(o.error()));
-  send_open(r, *o);
+  send_open(r, *o, flags);
 }
 
 void Dispatcher::create(Request& r) {
@@ -506,7 +506,7 @@ void Dispatcher::create(Request& r) {
   const fuse_open_out opened = encode(c->open);
   const std::array body{as_iov(entry), as_iov(opened)};
   if (ok(r, body) == 0) return adapter_.sent(r.call);
-  adapter_.release(c->entry.id, c->open.handle);
+  adapter_.release(c->entry.id, c->open.handle, flags);
   adapter_.undo(c->entry.id);
 }
 
@@ -701,7 +701,7 @@ void Dispatcher::data(Request& r) {
     case FUSE_RELEASE: {
       const auto in = r.take<fuse_release_in>();
       if (adapter_.keeps_locks()) adapter_.close_locks(r.id(), in.fh);
-      adapter_.release(r.id(), in.fh);
+      adapter_.release(r.id(), in.fh, static_cast<int>(in.flags));
       (void)ok(r);
       return;
     }

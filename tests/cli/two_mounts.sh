@@ -99,3 +99,50 @@ assert not wrong and seen[0] > 0, (wrong[:5], seen)
 P
 expect 0 $i unmount m2
 expect 0 $i unmount m1
+
+# Below branches/ of one mount lie the branches of others: what keeps its locks in two kernels is not written in both.
+mkdir m3
+$i branch create dev >/dev/null
+expect 0 $i mount m1
+echo kept >m1/branches/dev/f
+exec 7>>m1/branches/dev/f
+expect 1 $i mount --branch dev --layout plain m2
+says "is written through the mount at $PWD/m1/branches"
+says "--locks daemon on both mounts"
+mountpoint -q m2 && die "m2 is mounted"
+exec 7>&-
+for _ in {1..100}; do # the file's end reaches the daemon after close(2)
+  $i mount --branch dev --layout plain m2 >out 2>err && break
+  sleep 0.05
+done
+mountpoint -q m2 || { cat err >&2; die "dev is not mounted"; }
+for open in '>>m1/branches/dev/f' '>m1/branches/dev/new'; do
+  (eval "echo more $open") 2>err && die "written through two kernels: $open"
+  grep -q "busy" err || { cat err >&2; die "not EBUSY"; }
+done
+[[ ! -e m1/branches/dev/new ]] || die "a refused file was made"
+same "$(cat m1/branches/dev/f)" kept
+echo more >>m2/f
+same "$(cat m1/branches/dev/f)" "$(printf 'kept\nmore')"
+expect 0 $i unmount m2
+echo again >>m1/branches/dev/f
+expect 0 $i unmount m1
+
+# With locks in the daemon both write, and one's lock holds the other off.
+expect 0 $i mount --locks daemon m1
+expect 0 $i mount --locks daemon --branch dev --layout plain m2
+exec 7>>m1/branches/dev/f
+flock 7
+flock -n m2/f true && die "locked twice"
+exec 7>&-
+flock m2/f true
+echo 0 >m2/counter
+count m1/branches/dev & a=$!
+count m2 & b=$!
+wait $a $b
+same "$(cat m2/counter)" 80
+# A kernel's locks beside them: not while the daemon's mount is there.
+expect 1 $i mount --branch dev m3
+says "--locks daemon on both mounts"
+expect 0 $i mount --branch dev --read-only m3
+for m in m3 m2 m1; do expect 0 $i unmount $m; done

@@ -53,7 +53,7 @@ class Dispatcher {
   void error(Request&, int);
   void send_entry(Request&, const Entry&);
   void send_attr(Request&, const AttrReply&);
-  void send_open(Request&, const OpenReply&);
+  void send_open(Request&, const OpenReply&, int flags);
   void answer(Request& r, const Result<void>& done);
 
   Connection& connection_;
