@@ -167,8 +167,7 @@ void differences(Vault& vault, const std::vector<NodeId>& files) {
   vault.fork("changed", "main");
   const auto view = vault.view("changed");
   for (std::size_t i = 0; i < 100; ++i) write(*view, files[i * 7919 % files.size()], "changed");
-  const Moment a{.branch = "changed", .snapshot = {}, .seq = {}, .fork_point = true},
-      b{.branch = "changed", .snapshot = {}, .seq = {}};
+  const Moment a{.branch = "changed", .fork_point = true}, b{.branch = "changed"};
   measure("diff of 100 changes", 20, [&](int) {
     const auto all = must(diff_moments(*vault.fs, "main", a, b));
     if (all.size() > 100 || all.empty()) std::abort();
@@ -185,6 +184,54 @@ void differences(Vault& vault, const std::vector<NodeId>& files) {
         view->forget(f.node, 1);
       }
   });
+}
+
+void merges(Vault& vault, const std::vector<NodeId>& files) {
+  for (int i = 0; i < 10; ++i) {
+    const std::string name = "merged" + std::to_string(i);
+    vault.fork(name, "main");
+    const auto view = vault.view(name);
+    for (std::size_t k = 0; k < 100; ++k)
+      write(*view, files[(k * 7919 + static_cast<std::size_t>(i)) % files.size()], name);
+  }
+  measure("merge of 100 changes", 10, [&](int i) {
+    const auto r = must(vault.fs->merge(kWho, "main", {.source = "merged" + std::to_string(i)}));
+    if (!r.applied || r.plan.steps.size() != 100 || !r.plan.conflicts.empty()) std::abort();
+  });
+}
+
+/// A branch with as many nodes of its own as the vault has goes, and others work on.
+void deletion(Vault& vault, const std::vector<NodeId>& files) {
+  const auto view = vault.view("main");
+  const auto work = [&](int i) {
+    write(*view, files[static_cast<std::size_t>(i) * 7919 % files.size()], "work " + std::to_string(i));
+  };
+  must(vault.fs->settle());
+  const auto used = [&] {
+    must(vault.fs->settle());
+    return must(vault.fs->status()).tree.nodes;
+  };
+  vault.fork("doomed", "main");
+  {
+    const auto own = vault.view("doomed");
+    const NodeId top = make_dir(*own, own->root(), "private");
+    NodeId dir;
+    for (std::size_t i = 0; i < files.size(); ++i) {
+      if (i % 1000 == 0) dir = make_dir(*own, top, std::to_string(i / 1000));
+      make_file(*own, dir, std::to_string(i));
+    }
+  }
+  must(vault.fs->sync(true));
+  const auto size = [&] { return must(vault.fs->status()).database_bytes >> 20; };
+  const std::uint64_t full = size(), nodes = used();
+  measure("write of a small file, at rest", 2000, work);
+  measure("delete of a branch of " + std::to_string(files.size()) + " nodes", 1,
+          [&](int) { must(vault.fs->delete_branch(kWho, "main", "doomed")); });
+  measure("write of a small file meanwhile", 2000, work);
+  const double began = now_us();
+  must(vault.fs->settle());
+  std::printf("  the rest of it in the background: %.1f s; nodes %lu -> %lu; database %lu -> %lu MiB\n",
+              (now_us() - began) / 1e6, nodes, used(), full, size());
 }
 
 /// A directory of a hundred names; each level of forks overrides ten of them and adds one.
@@ -264,6 +311,8 @@ int main(int argc, char** argv) {
   must(vault.fs->sync(true));
   forks_and_snapshots(vault, files);
   differences(vault, files);
+  merges(vault, files);
+  deletion(vault, files);
   if (branches > 0) {
     depths(vault);
     crowded(vault, branches);

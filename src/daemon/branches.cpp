@@ -15,13 +15,6 @@ Result<std::string> required(Call& c, const char* key) {
   return *name;
 }
 
-/// "There is no such branch" with the way out.
-Error explained(Error e, const std::string& branch) {
-  if (e.code == std::errc::no_such_file_or_directory && e.context == "branch " + branch)
-    e.context = "there is no branch " + branch + "; `indrafs branch list` shows them";
-  return e;
-}
-
 Result<void> not_mounted(Call& c, const std::string& branch) {
   if (c.mounts == nullptr) return {};
   for (const Json& m : c.mounts->list())
@@ -52,7 +45,7 @@ Result<Json> verb_branch_create(Call& c) {
   INDRA_LET(from.seq, seq_field(c.request));
   from.committed = bool_field(c.request, "committed");
   const auto made = c.fs.fork(who(c), bucket_of(c.request), name, from);
-  if (!made) return Failure{explained(made.error(), from.branch)};
+  if (!made) return Failure{explained(made.error())};
   Json j = {{"name", name_to_json(made->name)},
             {"parent", nullptr},
             {"fork_seq", made->fork_seq.raw()},
@@ -68,7 +61,7 @@ Result<Json> verb_branch_delete(Call& c) {
   INDRA_LET(const std::string name, required(c, "name"));
   INDRA_TRY(not_mounted(c, name));
   if (auto r = c.fs.delete_branch(who(c), bucket_of(c.request), name); !r)
-    return Failure{explained(r.error(), name)};
+    return Failure{explained(r.error())};
   return Json::object();
 }
 
@@ -78,7 +71,7 @@ Result<Json> verb_branch_rename(Call& c) {
   INDRA_LET(const std::string to, required(c, "to"));
   INDRA_TRY(not_mounted(c, name));
   if (auto r = c.fs.rename_branch(who(c), bucket_of(c.request), name, to); !r)
-    return Failure{explained(r.error(), name)};
+    return Failure{explained(r.error())};
   return Json::object();
 }
 
@@ -86,7 +79,7 @@ Result<Json> verb_branch_rename(Call& c) {
 Result<Json> verb_branch_protect(Call& c) {
   INDRA_LET(const std::string name, required(c, "name"));
   if (auto r = c.fs.protect_branch(who(c), bucket_of(c.request), name, bool_field(c.request, "on")); !r)
-    return Failure{explained(r.error(), name)};
+    return Failure{explained(r.error())};
   return Json::object();
 }
 
@@ -112,7 +105,7 @@ Result<Json> verb_moment(Call& c) {
     time = int_field(c.request, "time");
   const auto m = c.fs.moment(bucket_of(c.request), branch, seq, time);
   if (!m) {
-    Error e = explained(m.error(), branch);
+    Error e = explained(m.error());
     if (e.context == "no moment is kept so early")
       e.context += "; `indrafs snapshot list` shows what is kept by name";
     return Failure{e};

@@ -34,15 +34,6 @@ Result<void> send_content(Call& c, const char* name, const std::optional<DiffEnt
   return {};
 }
 
-/// "There is no such branch" with the way out.
-Error explained(Error e, const Moment& m) {
-  if (e.code == std::errc::no_such_file_or_directory && e.context == "branch " + m.branch)
-    e.context = "there is no branch " + m.branch + "; `indrafs branch list` shows them";
-  if (e.code == std::errc::no_such_file_or_directory && e.context == "snapshot " + m.snapshot)
-    e.context = "there is no snapshot " + m.snapshot + "; `indrafs snapshot list` shows them";
-  return e;
-}
-
 }  // namespace
 
 Result<Moment> moment_of(const Json& j) {
@@ -64,7 +55,7 @@ Result<Json> verb_diff(Call& c) {
   INDRA_LET(const std::string top, path_of(c));
   const auto most = static_cast<std::uint64_t>(std::max<std::int64_t>(int_field(c.request, "contents"), 0));
   const auto all = diff_moments(c.fs, text_field(c.request, "bucket", "main"), a, b, top);
-  if (!all) return Failure{explained(explained(all.error(), a), b)};
+  if (!all) return Failure{explained(all.error())};
   Json rows = Json::array();
   const auto flush = [&]() -> Result<void> {
     if (rows.empty()) return {};
@@ -97,7 +88,7 @@ Result<Json> verb_log(Call& c) {
   INDRA_LET(const Moment m, moment_of(c.request));
   INDRA_LET(const std::string path, path_of(c));
   const auto all = versions_of(c.fs, text_field(c.request, "bucket", "main"), m, path);
-  if (!all) return Failure{explained(all.error(), m)};
+  if (!all) return Failure{explained(all.error())};
   const auto flush = [&](Json rows) -> Result<void> {
     Message out;
     out.head = {{"rows", std::move(rows)}};

@@ -13,15 +13,7 @@ Who who(const Call& c) { return {c.caller.uid, c.caller.pid, "indrafs", "cli"}; 
 std::string bucket_of(const Json& request) { return text_field(request, "bucket", "main"); }
 
 Result<Json> tell(Call& c, const Result<Restored>& done) {
-  if (!done) {
-    Error e = done.error();
-    const std::string branch = name_field(c.request, "branch").value_or("main");
-    if (e.code == std::errc::no_such_file_or_directory && e.context == "branch " + branch)
-      e.context = "there is no branch " + branch + "; `indrafs branch list` shows them";
-    if (e.code == std::errc::no_such_file_or_directory && e.context.starts_with("snapshot "))
-      e.context = "there is no " + e.context + "; `indrafs snapshot list` shows them";
-    return Failure{e};
-  }
+  if (!done) return Failure{explained(done.error())};
   Rows rows{c.io};
   for (const MergeStep& s : done->steps)
     INDRA_TRY(rows.add({{"kind", step_name(s.kind)},

@@ -212,6 +212,14 @@ Result<void> Service::run(const Json& request, const Caller& caller, Channel& io
   return io.send(std::move(end));
 }
 
+Error explained(Error e) {
+  if (e.code != std::errc::no_such_file_or_directory) return e;
+  for (const std::string what : {"branch", "snapshot"})
+    if (e.context.starts_with(what + " "))
+      e.context = "there is no " + e.context + "; `indrafs " + what + " list` shows them";
+  return e;
+}
+
 Result<std::shared_ptr<View>> view_of(Call& c, bool writing) {
   ViewSpec spec;
   spec.bucket = bucket_of(c.request);

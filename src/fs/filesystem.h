@@ -52,10 +52,10 @@ class FileSystem : public Views {
   // Branches and snapshots: docs/branches.md.
   struct ForkFrom {
     std::string branch = "main";
-    std::string snapshot;        ///< or this snapshot (of any branch of the bucket)
-    std::optional<Seq> seq;      ///< or the moment kept at or before it
-    std::optional<TimeNs> time;  ///< likewise
-    bool committed = false;      ///< leave out what files being written hold
+    std::string snapshot{};        ///< or this snapshot (of any branch of the bucket)
+    std::optional<Seq> seq{};      ///< or the moment kept at or before it
+    std::optional<TimeNs> time{};  ///< likewise
+    bool committed = false;        ///< leave out what files being written hold
   };
   /// Publishes what the branch's mounts have written first, in the same transaction (S9). Errors: ENOENT,
   /// EEXIST, EINVAL (a bad name, a moment in the future).
@@ -92,10 +92,10 @@ class FileSystem : public Views {
   [[nodiscard]] virtual Result<std::vector<PinInfo>> snapshots(std::string_view bucket) = 0;
 
   struct MergeRequest {
-    std::string source, target = "main";
-    std::vector<std::string> ours, theirs;  ///< patterns of paths: whose version a conflict takes
-    std::vector<std::string> only;          ///< these paths alone, without becoming part of the history
-    bool markers = false;                   ///< overlapping text stays in one file, between markers
+    std::string source{}, target = "main";
+    std::vector<std::string> ours{}, theirs{};  ///< patterns of paths: whose version a conflict takes
+    std::vector<std::string> only{};            ///< these paths alone, without becoming part of the history
+    bool markers = false;                       ///< overlapping text stays in one file, between markers
     bool dry_run = false;
   };
   struct MergeReport {
@@ -193,5 +193,11 @@ struct PathParent {
   std::string name;
 };
 [[nodiscard]] Result<PathParent> resolve_parent(View&, std::string_view path);
+/// All bytes of a file, published or not. EFBIG above `most`; EISDIR.
+[[nodiscard]] Result<Bytes> read_file(View&, const Caller&, std::string_view path,
+                                      std::uint64_t most = 1ull << 30);
+/// The file has these bytes afterwards, whole or not at all; it is made where it is not, its directory is
+/// not.
+[[nodiscard]] Result<Attr> write_file(FileSystem&, View&, const Caller&, std::string_view path, ByteView);
 
 }  // namespace indra

@@ -10,8 +10,8 @@ namespace indra {
 
 /// One side of a comparison: a branch's head, or a moment of it, or the moment it was forked from.
 struct Moment {
-  std::string branch = "main", snapshot;
-  std::optional<Seq> seq;
+  std::string branch = "main", snapshot{};
+  std::optional<Seq> seq{};
   bool fork_point = false;
 };
 

@@ -1,3 +1,6 @@
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include <cerrno>
 
 #include "fs/filesystem.h"
@@ -53,6 +56,36 @@ Result<PathParent> resolve_parent(View& view, std::string_view path) {
   }));
   if (p.name.empty()) return fail(EINVAL, std::string{path} + " names no file");
   return p;
+}
+
+Result<Bytes> read_file(View& view, const Caller& who, std::string_view path, std::uint64_t most) {
+  INDRA_LET(const Attr found, resolve_path(view, path));
+  if (S_ISDIR(found.mode)) return fail(EISDIR, std::string{path});
+  INDRA_LET(const Handle h, view.open(who, found.node, O_RDONLY));
+  const auto read = [&]() -> Result<Bytes> {
+    INDRA_LET(const Attr now, view.getattr(found.node));
+    if (now.size > most) return fail(EFBIG, std::string{path});
+    Bytes bytes(now.size);
+    std::size_t n = 0;
+    while (n < bytes.size()) {
+      INDRA_LET(const std::size_t got, view.read(h, n, MutableBytes{bytes}.subspan(n)));
+      if (got == 0) break;
+      n += got;
+    }
+    bytes.resize(n);
+    return bytes;
+  };
+  auto bytes = read();
+  view.release(h);
+  return bytes;
+}
+
+Result<Attr> write_file(FileSystem& fs, View& view, const Caller& who, std::string_view path,
+                        ByteView bytes) {
+  INDRA_LET(const PathParent at, resolve_parent(view, path));
+  INDRA_LET(const auto incoming, fs.incoming(view, at.parent, at.name));
+  INDRA_TRY(incoming->write(0, bytes));
+  return incoming->commit(who, {});
 }
 
 }  // namespace indra

@@ -13,9 +13,9 @@ namespace indra {
 
 struct RestoreRequest {
   std::string branch = "main";  ///< where to
-  Moment from;                  ///< of this or another branch
-  std::string path;
-  std::string to;  ///< not empty: a copy there, where nothing is
+  Moment from{};                ///< of this or another branch
+  std::string path{};
+  std::string to{};  ///< not empty: a copy there, where nothing is
   bool dry_run = false;
 };
 struct Restored {
@@ -35,9 +35,9 @@ struct DeletedPath {
                                                              std::size_t limit);
 struct UndeleteRequest {
   std::string branch = "main";
-  std::string path;  ///< the last that was deleted there
-  NodeId node;       ///< or this one
-  std::string to;    ///< not empty: there instead
+  std::string path{};  ///< the last that was deleted there
+  NodeId node{};       ///< or this one
+  std::string to{};    ///< not empty: there instead
   bool dry_run = false;
 };
 [[nodiscard]] Result<Restored> undelete(FileSystem&, const Who&, std::string_view bucket,

@@ -193,8 +193,8 @@ class View {
 struct ViewSpec {
   std::string bucket = "main";
   std::string branch = "main";
-  std::string snapshot;    ///< a snapshot's name instead of the branch's head: read-only
-  std::optional<Seq> seq;  ///< the moment kept at or before this one instead: read-only
+  std::string snapshot{};    ///< a snapshot's name instead of the branch's head: read-only
+  std::optional<Seq> seq{};  ///< the moment kept at or before this one instead: read-only
   bool read_only = false;
   /// A mount is live: every write is seen at once. Others see published versions, whole.
   bool live = true;

@@ -55,7 +55,11 @@ class FaultyDisk final : public Disk {
     return below_.map(path, size);
   }
   std::uint64_t boot() const override { return below_.boot(); }
-  Result<Space> space(const std::string& path) override { return below_.space(path); }
+  Result<Space> space(const std::string& path) override {
+    auto s = below_.space(path);
+    if (s && f_.says_full()) s->free = 0;
+    return s;
+  }
 
  private:
   NthFault& f_;

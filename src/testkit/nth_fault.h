@@ -41,13 +41,21 @@ class NthFault {
   [[nodiscard]] int fired() const { return fired_; }
   [[nodiscard]] int count() const { return count_; }
   [[nodiscard]] bool partial() const { return plan_.partial; }
+  /// After so many answers the disk says that it has no room; -1: it says how it is.
+  void room_for(int answers) { answers_ = answers; }
+  [[nodiscard]] bool says_full() {
+    if (answers_ < 0) return false;
+    if (answers_ == 0) return true;
+    --answers_;
+    return false;
+  }
   /// Passes on to `below` what does not fail. Both outlive it.
   [[nodiscard]] std::unique_ptr<Disk> over(Disk& below);
 
  private:
   Plan plan_;
   std::atomic<bool> armed_{false};
-  std::atomic<int> count_{0}, fired_{0};
+  std::atomic<int> count_{0}, fired_{0}, answers_{-1};
 };
 
 }  // namespace indra

@@ -64,6 +64,9 @@ class Rows {
   Json rows_ = Json::array();
 };
 
+/// "There is no such branch" or snapshot, with the way out.
+[[nodiscard]] Error explained(Error);
+
 struct Moment;
 /// {"branch", "snapshot", "at", "fork_point"}
 [[nodiscard]] Result<Moment> moment_of(const Json&);

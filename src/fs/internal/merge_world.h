@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <stdexcept>
 
@@ -14,7 +15,8 @@ namespace indra {
 
 class MergeWorld {
  public:
-  explicit MergeWorld(const std::string& root = "/tmp") {
+  explicit MergeWorld(const std::string& root = "/tmp",
+                      const std::function<void(FileSystem::Options&)>& set = {}) {
     std::string name = root + "/indra-merge-XXXXXX";
     if (mkdtemp(name.data()) == nullptr) throw std::runtime_error{"mkdtemp"};
     dir_ = name;
@@ -23,6 +25,7 @@ class MergeWorld {
     o.background = false;
     o.clock = &clock;
     o.content.workers = 1;
+    if (set) set(o);
     fs = ok(FileSystem::open(dir_ + "/v", o));
   }
   ~MergeWorld() {
@@ -53,6 +56,8 @@ class MergeWorld {
   void fork(const std::string& name, const std::string& from = "main") {
     ok(fs->fork(who, "main", name, {.branch = from, .snapshot = {}, .seq = {}, .time = {}}));
   }
+  /// Nobody looks at the branch any more.
+  void forget(const std::string& branch) { views_.erase(branch); }
   Attr at(const std::string& b, const std::string& path) { return ok(resolve_path(view(b), path)); }
   bool there(const std::string& b, const std::string& path) {
     return resolve_path(view(b), path).has_value();
@@ -151,10 +156,15 @@ class MergeWorld {
   void walk(View& v, NodeId dir, const std::string& path, std::map<std::string, std::string>& all) {
     std::vector<std::pair<std::string, Attr>> found;
     const Handle h = ok(v.opendir(dir));
-    ok(v.readdir(h, 0, true, [&](const DirEntry& e) {
-      if (e.name != "." && e.name != "..") found.emplace_back(e.name, *e.attr);
-      return true;
-    }));
+    std::uint64_t cookie = 0;
+    for (bool more = true; more;) {  // some hundred at a time
+      more = false;
+      ok(v.readdir(h, cookie, true, [&](const DirEntry& e) {
+        found.emplace_back(e.name, *e.attr);
+        cookie = e.cookie;
+        return more = true;
+      }));
+    }
     v.releasedir(h);
     for (const auto& [name, a] : found) {
       const std::string p = path + "/" + name;
