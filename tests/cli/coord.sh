@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# notify, listen, queue, stream, lock, schedule; and the same from the sqlite3 shell and Python, with the extension.
+# notify, listen, queue, stream, lock, rate, schedule; and the same from the sqlite3 shell and Python, with the extension.
 . "$INDRA_SOURCE/tests/cli/common.sh"
 expect 1 $i queue list
 says "holds no vault"
@@ -83,6 +83,16 @@ expect 1 $i lock run l -- true  # it was renewed
 : >enough
 wait
 expect 0 $i lock run l -- true
+
+# Rates.
+expect 0 $i rate r --limit 2 --per 1000000
+expect 0 $i rate r --limit 2 --per 1000000
+expect 1 $i rate r --limit 2 --per 1000000
+says "'r' has no room for another"
+expect 0 $i rate s --limit 1 --per 0.2
+expect 0 $i rate s --limit 1 --per 0.2 --wait 10
+expect 1 $i rate r --limit 0
+expect 1 $i rate r --limit 1 --per -1
 
 # The lock of a path, and writes that bring its token.
 expect 0 $i lock run --path :/notes -- sh -c 'echo one | $INDRAFS put - :/notes --lock-token $INDRA_LOCK_TOKEN'
