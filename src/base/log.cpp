@@ -14,6 +14,13 @@ bool set_level(std::string_view name) {
   return true;
 }
 
+void to_stderr() {
+  auto logger =
+      std::make_shared<spdlog::logger>("indrafs", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  logger->set_level(spdlog::get_level());
+  spdlog::set_default_logger(std::move(logger));
+}
+
 bool to_file(const std::string& path) {
   if (const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
       fd >= 0)

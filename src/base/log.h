@@ -9,6 +9,8 @@ namespace indra::log {
 
 /// "trace", "debug", "info", "warn", "error", "off". False when the name is none of these.
 bool set_level(std::string_view name);
+/// To standard error: the library's own choice is standard output, which is a verb's data.
+void to_stderr();
 /// Appends to a file instead of standard error.
 bool to_file(const std::string& path);
 

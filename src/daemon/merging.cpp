@@ -15,13 +15,8 @@ std::vector<std::string> texts(const Json& request, const char* key) {
   return all;
 }
 
-const char* kind_name(MergeStep::Kind k) {
-  static constexpr const char* kNames[] = {"remove", "move", "add", "link", "change", "change"};
-  return kNames[static_cast<int>(k)];
-}
-
 Json step_json(const MergeStep& s) {
-  Json j = {{"kind", kind_name(s.kind)}, {"path", name_to_json(s.path)}};
+  Json j = {{"kind", step_name(s.kind)}, {"path", name_to_json(s.path)}};
   if (!s.to.name.empty()) j["name"] = name_to_json(s.to.name);
   if (s.text) j["joined"] = true;
   return j;

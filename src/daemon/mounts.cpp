@@ -1,6 +1,8 @@
 #include "daemon/internal/mounts.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <thread>
 
 #include "base/log.h"
 
@@ -82,11 +84,12 @@ Result<Json> Mounts::mount(const Json& request) {
   One* one = nullptr;
   {
     const std::lock_guard lock{mutex_};
-    for (const One& other : all_) {
-      if (other.options.mountpoint == o.mountpoint) return fail(EBUSY, o.mountpoint + " is mounted already");
-    }
+    for (const One& other : all_)
+      if (other.options.mountpoint == o.mountpoint && (!other.mounted || other.mounted->attached()))
+        return fail(EBUSY, o.mountpoint + " is mounted already; `indrafs unmount` it first");
     one = &all_.emplace_back(One{o, nullptr});
   }
+  await_end(o.mountpoint);
   auto mounted = mounter_(fs_, o, changed_);
   const std::lock_guard lock{mutex_};
   if (!mounted) {
@@ -98,12 +101,26 @@ Result<Json> Mounts::mount(const Json& request) {
   return describe(o);
 }
 
+void Mounts::await_end(const std::string& mountpoint) {
+  for (int n = 0; n < 5000; ++n) {
+    {
+      const std::lock_guard lock{mutex_};
+      if (std::none_of(all_.begin(), all_.end(), [&](const One& x) {
+            return x.mounted && !x.mounted->ended() && x.options.mountpoint == mountpoint;
+          }))
+        break;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds{1});
+  }
+  sweep();
+}
+
 Result<Json> Mounts::unmount(const std::string& mountpoint, bool force) {
   std::list<One> ours;
   {
     const std::lock_guard lock{mutex_};
     for (auto it = all_.begin(); it != all_.end(); ++it)
-      if (it->options.mountpoint == mountpoint && it->mounted) {
+      if (it->options.mountpoint == mountpoint && it->mounted && !it->mounted->ended()) {
         ours.splice(ours.end(), all_, it);
         break;
       }
@@ -157,6 +174,8 @@ Json Mounts::list() const {
 }
 
 bool Mounts::sweep() {
+  const std::lock_guard sweeping{
+      sweep_mutex_};  // who waits for it knows that they have let go of their views
   std::list<One> dead;
   const std::lock_guard lock{mutex_};
   for (auto it = all_.begin(); it != all_.end();) {

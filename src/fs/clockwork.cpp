@@ -180,7 +180,7 @@ TimeNs FileSystemImpl::tick_once(bool force) {
   // They have waited for most of the five seconds already (D2).
   if (old_bytes) complain("making durable what was persisted", writer_->barrier());
 
-  if (options_.automatic_pins && writer_->mutations() != pinned_mutations_) {
+  if (options_.automatic_pins && !full_ && writer_->mutations() != pinned_mutations_) {
     if (now - last_pin_ >= options_.pin_every) {
       auto pins = writer_->mutate([&](Tx& tx) { return tree_->create_automatic_pins(tx); });
       if (!pins) log::error("automatic pins: {}", pins.error().text());

@@ -41,8 +41,9 @@ Result<void> SpaceGuard::need(std::uint64_t bytes) {
   if (asked_ == 0 || age > kSecond / 4 ||
       used > (free_.load() - std::min(free_.load(), margin_of(total_))) / 8)
     INDRA_TRY(refresh());
-  if (free_ < margin_of(total_) + bytes) return fail(ENOSPC);
-  return {};
+  if (free_ >= margin_of(total_) + bytes) return {};
+  if (refused_) refused_();
+  return fail(ENOSPC);
 }
 
 Result<Disk::Space> SpaceGuard::left() {
@@ -124,6 +125,10 @@ Result<void> FileSystemImpl::start() {
   }));
   INDRA_LET(store_, ContentStore::open(*writer_, *disk_, dir_.segments_path(), *clock_, options_.content));
   space_.count_unwritten(store_.get());
+  space_.on_refusal([this] {
+    full_ = true;
+    poke();
+  });
   INDRA_LET(tree_, Tree::open(*writer_, *store_, *clock_, options_.tree));
   INDRA_TRY(recover_sessions());
   INDRA_LET(vault_id_, writer_->read([&](Tx& tx) -> Result<std::string> {
@@ -136,6 +141,7 @@ Result<void> FileSystemImpl::start() {
     INDRA_LET(const bool row, q.step());
     return row ? std::clamp<TimeNs>(q.int64_at(0), 1, INT64_MAX / kSecond) * kSecond : options_.keep_changes;
   }));
+  INDRA_TRY(load_scrub());
   INDRA_TRY(writer_->barrier());
   knock_->ring();  // whoever was killed between a commit and its knock owes one
   if (fresh || options_.create) INDRA_TRY(disk_->sync_dir(dir_.path()));
@@ -163,6 +169,8 @@ FileSystemImpl::~FileSystemImpl() {
     own_.reset();
   }
   if (tree_) {
+    if (scrub_wanted_)
+      if (auto r = keep_scrub(); !r) log::error("closing the vault: {}", r.error().text());
     for (const auto& s : sessions_.all())
       if (auto r = publish(*s); !r) log::error("closing the vault: {}", r.error().text());
     if (auto r = reap_some(); !r) log::error("closing the vault: {}", r.error().text());

@@ -1,4 +1,5 @@
 // docs/branches.md, G1..: a test for each rule of merging, on a real vault.
+// Long because each row of the table in docs/branches.md has its test here, in its order.
 #include <gmock/gmock.h>
 #include <sys/xattr.h>
 

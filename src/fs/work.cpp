@@ -12,10 +12,14 @@ namespace indra {
 namespace {
 constexpr std::uint64_t kRoomForJobs = 16ull << 20;
 constexpr int kSlices = 64;  // of one job, before the others have their turn
+// S15: how much of the disk is made free, and how much of the history goes before that is looked at again.
+constexpr std::uint64_t kRoomPart = 32;
+constexpr int kHistoryPart = 8;
 constexpr const char* kFold = "fold";
 constexpr const char* kFree = "free";
 constexpr const char* kThin = "thin";
 constexpr const char* kSweep = "sweep";
+constexpr const char* kScrub = "scrub";
 constexpr const char* kSnapshot = "snapshot";
 }  // namespace
 
@@ -53,15 +57,33 @@ Result<bool> FileSystemImpl::thin_slice() {
   return *n != 0;
 }
 
+// Each part given up is collected and freed before the next one goes.
+bool FileSystemImpl::make_room() {
+  if (!full_ || writer_->failed()) return false;
+  const auto left = space_.left();
+  if (!left) return false;
+  if (left->free >= left->total / kRoomPart) {
+    full_ = false;
+    return false;
+  }
+  const auto n = writer_->mutate([&](Tx& tx) { return tree_->give_up_oldest(tx, kHistoryPart); });
+  if (!n) log::error("making room: {}", n.error().text());
+  if (!n || *n == 0) return false;
+  log::warn("the disk is full: {} automatic versions, the oldest, are given up", *n);
+  thin_wanted_ = true;
+  return true;
+}
+
 // What one slice finishes is no job: the flags are raised more often than there is something behind them.
 std::vector<std::string> FileSystemImpl::wanted_work() {
   std::vector<std::string> wanted;
-  if (writer_->failed()) return wanted;  // D7
   const auto ask = [&](const char* kind, const auto& left) INDRA_NO_ANALYSIS {
     if (std::any_of(doing_.begin(), doing_.end(), [&](const auto& j) { return j.kind == kind; })) return;
     const Result<bool> there = left();
     if (!there || *there) wanted.emplace_back(kind);  // an error will be the job's
   };
+  if (scrub_wanted_) ask(kScrub, [] { return Result<bool>{true}; });
+  if (writer_->failed()) return wanted;  // D7
   ask(kFold, [&] { return store_->at_rest(ContentStore::Work::fold).map(std::logical_not<>{}); });
   ask(kFree, [&] { return store_->at_rest(ContentStore::Work::free).map(std::logical_not<>{}); });
   if (thin_wanted_) ask(kThin, [&] { return thin_slice(); });
@@ -95,6 +117,10 @@ Result<bool> FileSystemImpl::work_on(const OwnWork::Job& job) {
   if (job.kind == kSnapshot) {
     INDRA_TRY(scheduled_snapshot(job));
     return true;
+  }
+  if (job.kind == kScrub) {
+    INDRA_LET(const bool more, scrub_some());
+    return !more;
   }
   const bool fold = job.kind == kFold, content = fold || job.kind == kFree;
   if (!content && job.kind != kThin && job.kind != kSweep)
@@ -134,6 +160,7 @@ bool FileSystemImpl::work_pass() {
     return true;
   });
   own_->keep(doing_);
+  if (wanted.empty() && doing_.empty() && make_room()) return false;
   return wanted.empty() && doing_.empty() && !own_->owes();
 }
 

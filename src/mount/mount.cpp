@@ -9,6 +9,7 @@
 #include "mount/adapter.h"
 #include "mount/internal/dispatch.h"
 #include "mount/internal/loop.h"
+#include "mount/internal/prepare.h"
 #include "mount/transport.h"
 
 namespace indra {
@@ -86,6 +87,8 @@ Result<void> Mount::stop(bool lazy) {
   wait();
   return {};
 }
+
+bool Mount::attached() const { return mounted_type(options().mountpoint) == "fuse.indrafs"; }
 
 bool Mount::running() const {
   const std::lock_guard lock{impl_->mutex};

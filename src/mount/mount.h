@@ -27,6 +27,8 @@ class Mount {
   /// `lazy`.
   [[nodiscard]] Result<void> stop(bool lazy = false);
   [[nodiscard]] bool running() const;
+  /// A mount is still shown at its path. Running without it: taken away, and about to end.
+  [[nodiscard]] bool attached() const;
   /// Returns once the kernel knows what changed before the call; false when that takes longer than `limit`.
   [[nodiscard]] bool caught_up(std::chrono::milliseconds limit);
   /// Returns once every event for what was done before the call was raised; false when that takes longer.

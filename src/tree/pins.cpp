@@ -165,6 +165,19 @@ Result<int> TreeImpl::choose_doomed(Tx& tx, int limit) {
   return n;
 }
 
+Result<int> TreeImpl::give_up_oldest(Tx& tx, int part) {
+  if (closed_) return fail(EROFS);
+  auto q =
+      Statement{tx,
+                "UPDATE pins SET kind = 4 WHERE id IN (SELECT id FROM pins WHERE kind = 3 ORDER BY time, id"
+                " LIMIT (SELECT (COUNT(*) + ?1 - 1) / ?1 FROM pins WHERE kind = 3))"};
+  INDRA_TRY(q.bind(1, std::int64_t{part}).run());
+  const int n = static_cast<int>(tx.db().changes());
+  if (n != 0)
+    for (auto& [id, own] : branches_) INDRA_TRY(refresh_pins(tx, own));
+  return n;
+}
+
 template <class T>
 Result<void> TreeImpl::sweep_tombstone(Tx& tx, const Chain& chain, BranchState& own,
                                        const typename T::Key& key) {

@@ -196,6 +196,9 @@ class Tree {
   /// days), and past rows that no pin needs; at most `limit` rows. Returns how many were removed (0 = nothing
   /// left).
   [[nodiscard]] virtual Result<int> thin(Tx&, int limit) = 0;
+  /// Gives up the oldest of all automatic pins, one in `part` of them and at least one, whatever the schedule
+  /// says (T9); thin() then removes what they alone kept. Returns how many, 0 when there was none.
+  [[nodiscard]] virtual Result<int> give_up_oldest(Tx&, int part) = 0;
   [[nodiscard]] virtual Seq last_seq() const = 0;
 
   // Reading

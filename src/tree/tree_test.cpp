@@ -435,6 +435,29 @@ TEST(Thinning, GivenPinsOfMonths_ThenHoursThenDaysStay) {
   EXPECT_EQ(t.run([&](Tx& tx) { return t.tree->thin(tx, 10); }).value(), 0);
 }
 
+TEST(Thinning, GivenAFullDisk_WhenTheOldestAreGivenUp_ThenSnapshotsStayToTheLast) {  // T9
+  TestTree t;
+  const Chain c = t.head();
+  const auto f = t.make(c, kRoot, "a").value();
+  ASSERT_TRUE(t.run([&](Tx& tx) { return t.tree->create_snapshot(tx, t.who, BranchId{1}, "kept", ""); }));
+  for (int i = 1; i <= 16; ++i) {
+    t.clock.advance(600 * kSecond);
+    ASSERT_TRUE(t.write(c, f.node, i));
+    t.pin_all();
+  }
+  const auto give_up = [&] { return t.run([&](Tx& tx) { return t.tree->give_up_oldest(tx, 8); }).value(); };
+  const auto oldest = t.count("SELECT MIN(time) FROM pins WHERE kind = 3");
+  EXPECT_EQ(give_up(), 2);
+  EXPECT_EQ(t.count("SELECT COUNT(*) FROM pins WHERE kind = 3"), 14);
+  EXPECT_EQ(t.count("SELECT MIN(time) FROM pins WHERE kind = 3"), oldest + 2 * 600 * kSecond);
+  t.thin();
+  EXPECT_EQ(t.count("SELECT COUNT(*) FROM nodes_past WHERE node = 17"), 14);
+  while (give_up() != 0) t.thin();
+  EXPECT_EQ(t.count("SELECT COUNT(*) FROM pins WHERE kind >= 3"), 0);
+  EXPECT_EQ(t.count("SELECT COUNT(*) FROM pins WHERE kind = 0"), 1);
+  EXPECT_EQ(t.count("SELECT COUNT(*) FROM nodes_past WHERE node = 17"), 1);
+}
+
 TEST(Xattrs, GivenLimitsAndFlags_ThenAsLinux) {
   TestTree t;
   const Chain c = t.head();

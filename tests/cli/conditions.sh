@@ -19,6 +19,9 @@ same "$(ls empty)" other
 touch file
 expect 1 $i --vault v mount file
 says file
+expect 1 $i --vault v mount absent
+says "mkdir"
+[[ ! -e absent ]] || die "mount made a directory"
 touch m/inside
 expect 1 $i --vault v mount m
 says "$PWD/m"
@@ -91,3 +94,37 @@ expect 0 $i --vault one unmount m
 same "$(ls -A one/segments 2>/dev/null)" ""
 expect 0 $i --vault one get :/bytes back
 cmp bytes back || die "bytes of a single file"
+
+# It goes elsewhere like any other.
+rm -rf elsewhere && mkdir elsewhere && mv one elsewhere/moved
+expect 0 $i --vault elsewhere/moved mount m
+cmp bytes m/vault/bytes || die "bytes of a single file, moved"
+echo more >>m/vault/bytes && echo more >>bytes
+expect 0 $i --vault elsewhere/moved unmount m
+expect 0 $i --vault elsewhere/moved fsck
+rm back
+expect 0 $i --vault elsewhere/moved get :/bytes back
+cmp bytes back || die "bytes of a single file, moved and changed"
+
+# On an overlay (a container): a warning, on standard error; also where the vault comes from the layer below.
+mkdir below above between overlay
+$i --vault "$PWD/below/w" init >/dev/null
+$i --vault below/w put bytes :/bytes
+if ((EUID == 0)) && mount -t overlay -o lowerdir=below,upperdir=above,workdir=between overlay overlay 2>/dev/null; then
+  trap 'umount -l m overlay 2>/dev/null || true' EXIT
+  expect 0 $i --vault overlay/w cat :/bytes
+  says "overlay file system"
+  cmp out bytes || die "bytes from the layer below"
+  expect 0 $i --vault overlay/w mount m
+  dd if=/dev/zero of=m/vault/bytes bs=1000 seek=9 count=1 conv=notrunc,fsync status=none
+  cp bytes changed && dd if=/dev/zero of=changed bs=1000 seek=9 count=1 conv=notrunc status=none
+  cmp changed m/vault/bytes || die "bytes on an overlay"
+  expect 0 $i --vault overlay/w unmount m
+  expect 0 $i --vault overlay/w cat :/bytes
+  cmp out changed || die "bytes on an overlay, later"
+  expect 0 $i --vault overlay/w fsck
+  umount overlay
+  expect 0 $i --vault below/w fsck # and the layer below is as it was
+  expect 0 $i --vault below/w cat :/bytes
+  cmp out bytes || die "the layer below has changed"
+fi

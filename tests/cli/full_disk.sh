@@ -17,12 +17,29 @@ $i init disk/v >/dev/null
 expect 0 $i --vault disk/v mount --layout plain m
 echo precious >m/keep && sync m/keep
 
-# No automatic version of it, however long this takes: it would keep the room that is to be made.
-: >m/large && setfattr -n user.indra.versions -v off m/large || exit 77
+# Two files that are removed: a snapshot keeps the one, an automatic version, made every five seconds, the other.
+free() { df --output=avail -k disk | tail -n 1; }
+head -c 4M /dev/urandom >m/held && held=$(b3sum --no-names m/held)
+expect 0 $i --vault disk/v snapshot create kept
+head -c 20M /dev/urandom >m/old && sync m/old
+sleep 6
+rm m/held m/old && sync m
+sleep 1
+(($(free) < 36000)) || die "no version holds the room: $(free) KiB are free"
 
 # One large file, small files, then small writes made durable one by one: each ends with ENOSPC.
 ! dd if=/dev/urandom of=m/large bs=1M count=100 2>err || die "100 MiB fit in 64"
 grep -q "No space left" err || die "dd was not told"
+again=
+for _ in {1..100}; do
+  dd if=/dev/urandom of=m/fits bs=1M count=8 conv=fsync 2>err && again=yes && break
+  sleep 0.1
+done
+[[ $again ]] || { cat err >&2; die "the automatic version did not give way"; }
+for n in 1 2 3; do # no version is left to give up
+  ! dd if=/dev/urandom of=m/large$n bs=1M count=100 2>err || die "100 MiB more fit in 64"
+  sleep 1
+done
 full=
 for n in $(seq 3000); do
   { head -c 3000 /dev/urandom >"m/small$n"; } 2>err || { full=$n; break; }  # the open may be what fails
@@ -35,11 +52,12 @@ echo more >>m/keep 2>/dev/null || true
 for n in 1 2 3; do [[ $full -le $n ]] || same "$(stat -c %s "m/small$n")" 3000; done
 
 # Room is made through the mount, and it works on.
-rm -f m/large m/small*
+rm -f m/large* m/fits m/small*
 for _ in {1..100}; do
-  (($(df --output=avail -k disk | tail -n 1) > 40000)) && break
+  (($(free) > 40000)) && break
   sleep 0.1
 done
+(($(free) > 40000)) || die "automatic versions hold the room: $(free) KiB are free"
 dd if=/dev/urandom of=bytes bs=1M count=20 status=none
 cp bytes m/again && sync m/again
 cmp bytes m/again || die "bytes after the disk was full"
@@ -47,3 +65,4 @@ expect 0 $i --vault disk/v unmount m
 expect 0 $i --vault disk/v mount --layout plain m
 cmp bytes m/again || die "bytes after a new mount"
 [[ $(head -n 1 m/keep) == precious ]] || die keep
+same "$($i --vault disk/v cat --snapshot kept :/held | b3sum --no-names)" "$held"

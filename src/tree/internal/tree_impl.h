@@ -75,6 +75,7 @@ class TreeImpl final : public Tree {
   Result<int> sweep(Tx&, int limit, const std::function<bool(BranchId)>& in_use) override;
   Result<int> create_automatic_pins(Tx&) override;
   Result<int> thin(Tx&, int limit) override;
+  Result<int> give_up_oldest(Tx&, int part) override;
   Seq last_seq() const override { return Seq{seqs_.last()}; }
 
   Result<std::optional<Edge>> lookup(Tx&, const Chain&, NodeId parent, std::string_view name) override;
