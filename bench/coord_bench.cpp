@@ -248,7 +248,12 @@ int main(int argc, char** argv) {
       line(fmt::format("claim and ack, {} a call, {} worker{}", batch, workers, workers > 1 ? "s" : "")
                .c_str(),
            drain(workers, batch, false));
-  line("claim and ack, 32 a call, 4 workers, one killed", drain(4, 32, true));
+  for (const int batch : {1, 32})
+    for (const int workers : {1, 4})
+      line(fmt::format("claim and ack, {} a call, {}, one killed in the middle and replaced", batch,
+                       workers == 1 ? "1 worker" : "4 workers")
+               .c_str(),
+           drain(workers, batch, true));
   streams();
   latency(false);
   latency(true);

@@ -129,6 +129,7 @@ void add_notify(CLI::App&, Context&);  // and listen
 void add_queue(CLI::App&, Context&);
 void add_stream(CLI::App&, Context&);
 void add_lock(CLI::App&, Context&);
+void add_rate(CLI::App&, Context&);
 void add_schedule(CLI::App&, Context&);
 void add_fsck(CLI::App&, Context&);
 void add_scrub(CLI::App&, Context&);

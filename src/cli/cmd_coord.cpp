@@ -1,9 +1,11 @@
-// notify, listen, stream, lock, schedule.
+// notify, listen, stream, lock, rate, schedule.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
+#include <thread>
 
 #include "cli/coord.h"
 #include "cli/terminal.h"
@@ -151,6 +153,27 @@ Result<int> run_locked(Context& ctx, LockArgs a) {
                             });
   if (!lost) (void)c->call("indra_unlock", {a.name, a.owner});
   return status;
+}
+
+struct RateArgs {
+  std::string name;
+  std::int64_t limit = 0;
+  double per = 1, wait = 0;
+};
+
+Result<int> pass_rate(Context& ctx, const RateArgs& a) {
+  INDRA_LET(const auto c, open_coord(ctx));
+  const double until = seconds_now() + a.wait;
+  for (;;) {
+    INDRA_LET(const Json passed, c->call("indra_rate", {a.name, a.limit, a.per}));
+    if (passed == 1) return 0;
+    INDRA_LET(const Json room, c->call("indra_rate_wait", {a.name, a.limit, a.per}));
+    const double seconds = room.get<double>();
+    if (seconds_now() + seconds > until)
+      return fail(EBUSY, fmt::format("'{}' has no room for another {:.3f} s; --wait SECONDS waits for it",
+                                     a.name, seconds));
+    std::this_thread::sleep_for(std::chrono::duration<double>{std::max(0.001, seconds)});
+  }
 }
 
 struct ScheduleArgs {
@@ -304,6 +327,19 @@ void add_lock(CLI::App& app, Context& ctx) {
         return 0;
       });
   add_json(list, ctx);
+}
+
+void add_rate(CLI::App& app, Context& ctx) {
+  auto a = std::make_shared<RateArgs>();
+  CLI::App* verb =
+      add_verb(app, ctx, "rate", "Rate limits: status 0 while fewer than LIMIT passed in this window",
+               "  indrafs rate mails --limit 10 --per 60 && ./send-mail\n  indrafs rate api "
+               "--limit 3 --per 1 --wait 5",
+               [&ctx, a] { return pass_rate(ctx, *a); });
+  verb->add_option("NAME", a->name, "the limit's name")->required();
+  verb->add_option("--limit", a->limit, "how many may pass in a window")->required();
+  verb->add_option("--per", a->per, "seconds that a window lasts (1)");
+  verb->add_option("--wait", a->wait, "seconds to wait for the next window")->check(CLI::NonNegativeNumber);
 }
 
 void add_schedule(CLI::App& app, Context& ctx) {

@@ -405,7 +405,7 @@ void Raiser::find_directories() {
     t->to.parent = truly;
   }
   const MutexLock lock{mutex_};
-  std::erase_if(queue_, [&](const TokenPtr& t) {
+  std::erase_if(queue_, [&](const TokenPtr& t) INDRA_NO_ANALYSIS {
     if (is_name(t->kind) || t->judged || !t->looked_up) return false;
     for (const WireId id : {t->node, t->from.parent, t->to.parent})
       if (id != 0 && known(id)) return false;
@@ -567,7 +567,7 @@ void Raiser::replay(const TokenPtr& t) {
 void Raiser::split(const TokenPtr& t) {
   const MutexLock lock{mutex_};
   leave(t);
-  const auto part = [&](Deed::Kind kind, WireId node, std::uint32_t type, const Place& at) {
+  const auto part = [&](Deed::Kind kind, WireId node, std::uint32_t type, const Place& at) INDRA_NO_ANALYSIS {
     if (at.parent == 0 || node == 0) return;
     auto p = std::make_shared<Token>();
     p->kind = kind;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# notify, listen, queue, stream, lock, schedule; and the same from the sqlite3 shell and Python, with the extension.
+# notify, listen, queue, stream, lock, rate, schedule; and the same from the sqlite3 shell and Python, with the extension.
 . "$INDRA_SOURCE/tests/cli/common.sh"
 expect 1 $i queue list
 says "holds no vault"
@@ -45,7 +45,7 @@ same "$(cat woken)" "wake up"
 # Notify.
 $i listen news other --count 2 --json >heard &
 waiting=$!
-for _ in $(seq 100); do grep -q futex /proc/$waiting/wchan 2>/dev/null && break; sleep 0.02; done
+for _ in $(seq 500); do grep -q futex /proc/$waiting/wchan 2>/dev/null && break; sleep 0.02; done
 $i notify nobody x
 $i notify news one
 $i notify other two
@@ -65,30 +65,45 @@ expect 1 $i stream read nothing
 says "there is no stream 'nothing'"
 
 # Locks.
+expect 0 $i lock acquire held --owner a --ttl 60
+expect 1 $i lock acquire held --owner b
+says "lock 'held' is held by 'a'"
 token=$($i lock acquire l --owner a --ttl 0.3)
-expect 1 $i lock acquire l --owner b
-says "lock 'l' is held by 'a'"
-next=$($i lock acquire l --owner b --ttl 30 --wait 5)
+next=$($i lock acquire l --owner b --ttl 60 --wait 5)
 ((next > token)) || die "the token did not grow"
 expect 1 $i lock check l "$token"
 says "is stale"
 expect 0 $i lock check l "$next"
 expect 0 $i lock release l --owner b
 expect 3 $i lock run l -- sh -c 'exit 3'
-$i lock run l --ttl 0.2 -- sh -c 'echo $INDRA_LOCK_TOKEN; sleep 0.6' >t1 &
-sleep 0.4
-expect 1 $i lock run l -- true
+$i lock run l --ttl 1 -- sh -c 'echo $INDRA_LOCK_TOKEN; while [ ! -e enough ]; do sleep 0.1; done' >t1 &
+for _ in $(seq 200); do [[ -s t1 ]] && break; sleep 0.05; done
+sleep 1.3
+expect 1 $i lock run l -- true  # it was renewed
+: >enough
 wait
 expect 0 $i lock run l -- true
+
+# Rates.
+expect 0 $i rate r --limit 2 --per 1000000
+expect 0 $i rate r --limit 2 --per 1000000
+expect 1 $i rate r --limit 2 --per 1000000
+says "'r' has no room for another"
+expect 0 $i rate s --limit 1 --per 0.2
+expect 0 $i rate s --limit 1 --per 0.2 --wait 10
+expect 1 $i rate r --limit 0
+expect 1 $i rate r --limit 1 --per -1
 
 # The lock of a path, and writes that bring its token.
 expect 0 $i lock run --path :/notes -- sh -c 'echo one | $INDRAFS put - :/notes --lock-token $INDRA_LOCK_TOKEN'
 same "$($i cat :/notes)" one
-token=$($i lock acquire --path :/notes --owner a --ttl 0.2)
+expect 0 $i lock acquire --path :/notes --owner a --ttl 60
 $i lock list | grep -q '^path:main:/notes ' || die "lock list"
 expect 1 $i lock acquire --path main:/notes/ --owner b
 says "lock 'path:main:/notes' is held by 'a'"
-expect 0 $i lock acquire --path :/notes --owner b --wait 5
+expect 0 $i lock release --path :/notes --owner a
+token=$($i lock acquire --path :/notes --owner a --ttl 0.2)
+expect 0 $i lock acquire --path :/notes --owner b --ttl 60 --wait 5
 printf stale >new
 expect 1 $i put new :/notes --lock-token "$token"
 says "is stale"
@@ -118,7 +133,7 @@ same "$(sql 'SELECT count(*) FROM orders')" 1
 same "$($i queue work jobs --once -- cat)" "order 1"
 $i listen hello --count 1 >heard &
 waiting=$!
-for _ in $(seq 100); do grep -q futex /proc/$waiting/wchan 2>/dev/null && break; sleep 0.02; done
+for _ in $(seq 500); do grep -q futex /proc/$waiting/wchan 2>/dev/null && break; sleep 0.02; done
 sql "SELECT indra_notify('hello', 'from the shell')" >/dev/null
 wait $waiting
 same "$(cat heard)" "from the shell"
