@@ -238,7 +238,7 @@ struct Patched {
     TestStore::take(t.publish(*c, id, true, Content::For::sync));
     TestStore::take(t.writer().barrier());
   }
-  Entry entry(TestStore& t) const {
+  Entry entry(TestStore& t) const INDRA_NO_ANALYSIS {
     const auto l = TestStore::take(t.store().lease(id, false));
     return TestStore::take(find_chunk(l->state().m, 1, t.store().loader()));
   }

@@ -598,8 +598,9 @@ Result<std::unique_ptr<Segments>> Segments::open(Disk& disk, std::string dir,
   std::array<SegmentPtr, 2> newest;
   std::set<SegmentPtr> damaged;
   std::map<std::uint32_t, SegmentPtr> table;
-  for (const auto& [id, recorded] : ends) {
-    const std::uint64_t end = std::max(recorded, kHeader);
+  for (const auto& recorded : ends) {
+    const std::uint32_t id = recorded.first;
+    const std::uint64_t end = std::max(recorded.second, kHeader);
     const std::string path = m.dir + "/" + name_of(id);
     last = std::max(last, id);
     const auto damaged_by = [&](const std::string& what) {

@@ -19,7 +19,7 @@ std::string name_of(const Json& j, const char* key) { return shown_name(name_fie
 }  // namespace
 
 void add_branch(CLI::App& app, Context& ctx) {
-  CLI::App* group = app.add_subcommand("branch", "Branches: make, list, rename, protect, delete");
+  CLI::App* group = app.add_subcommand("branch", "Branches: make, list, rename, protect, refresh, delete");
   group->require_subcommand(1);
   struct Options {
     std::string name, from = "main", snapshot, at;
@@ -116,7 +116,7 @@ void add_branch(CLI::App& app, Context& ctx) {
 }
 
 void add_snapshot(CLI::App& app, Context& ctx) {
-  CLI::App* group = app.add_subcommand("snapshot", "Snapshots: make, list, delete");
+  CLI::App* group = app.add_subcommand("snapshot", "Snapshots: make, schedule, list, delete");
   group->require_subcommand(1);
   struct Options {
     std::string name, branch = "main", message;

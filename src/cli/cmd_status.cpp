@@ -61,7 +61,8 @@ Result<Json> ask(Context& ctx, const std::string& argument) {
 void add_status(CLI::App& app, Context& ctx) {
   auto where = std::make_shared<std::string>();
   CLI::App* verb = add_verb(
-      app, ctx, "status", "Show a vault: where it is mounted, what it holds, what it is doing",
+      app, ctx, "status",
+      "Show a vault: where it is mounted, what it holds, what it is doing, what is damaged",
       "  indrafs status\n  indrafs status ~/indra\n  indrafs status --json --vault ~/work.vault",
       [&ctx, where]() -> Result<int> {
         // A mount point means its mount even where its layout has more than the branch.

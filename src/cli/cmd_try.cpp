@@ -228,7 +228,7 @@ void add_try(CLI::App& app, Context& ctx) {
       "ask at, the fork is kept; one without changes is dropped.",
       [&ctx, o]() -> Result<int> { return run_try(ctx, *o); });
   verb->add_option("COMMAND", o->command, "after --: the command and its arguments")->required();
-  auto* merge = verb->add_flag("--merge", o->merge, "take the changes into the branch");
+  auto* merge = verb->add_flag("--merge", o->merge, "not there yet: --keep, look, then `indrafs merge`");
   auto* keep = verb->add_flag("--keep", o->keep, "keep the fork as a branch, without asking");
   auto* drop = verb->add_flag("--drop", o->drop, "drop the fork, without asking");
   merge->excludes(keep)->excludes(drop);

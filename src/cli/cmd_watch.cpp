@@ -91,7 +91,8 @@ void add_watch(CLI::App& app, Context& ctx) {
   verb->add_option("--from", a->from, "what came after the change with this number (default: from now on)")
       ->check(CLI::NonNegativeNumber);
   verb->add_option("--count", a->count, "end after so many")->check(CLI::PositiveNumber);
-  verb->add_flag("--once", a->once, "end when nothing is left, without waiting for more");
+  verb->add_flag("--once", a->once,
+                 "end when nothing is left; a mounted vault commits first, so all there is is shown");
   add_json(verb, ctx);
 }
 

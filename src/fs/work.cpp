@@ -77,7 +77,7 @@ bool FileSystemImpl::make_room() {
 std::vector<std::string> FileSystemImpl::wanted_work() {
   std::vector<std::string> wanted;
   if (writer_->failed()) return wanted;  // D7
-  const auto ask = [&](const char* kind, const auto& left) {
+  const auto ask = [&](const char* kind, const auto& left) INDRA_NO_ANALYSIS {
     if (std::any_of(doing_.begin(), doing_.end(), [&](const auto& j) { return j.kind == kind; })) return;
     const Result<bool> there = left();
     if (!there || *there) wanted.emplace_back(kind);  // an error will be the job's
@@ -147,7 +147,7 @@ bool FileSystemImpl::work_pass() {
   if (look_wanted_.exchange(false)) own_->look();
   const auto wanted = wanted_work();
   for (OwnWork::Job& j : own_->take(wanted, doing_)) doing_.push_back(std::move(j));
-  std::erase_if(doing_, [&](const OwnWork::Job& j) {
+  std::erase_if(doing_, [&](const OwnWork::Job& j) INDRA_NO_ANALYSIS {
     const auto finished = work_on(j);
     if (finished && !*finished) return false;
     own_->done(j, finished ? Result<void>{} : Result<void>{fail(finished.error())});

@@ -23,7 +23,8 @@ struct Library {
 };
 
 git_merge_file_input input(ByteView b) {
-  git_merge_file_input in = GIT_MERGE_FILE_INPUT_INIT;
+  git_merge_file_input in;
+  git_merge_file_input_init(&in, GIT_MERGE_FILE_INPUT_VERSION);
   in.ptr = reinterpret_cast<const char*>(b.data());
   in.size = b.size();
   return in;
@@ -41,7 +42,8 @@ Result<MergedText> merge_texts(std::optional<ByteView> base, ByteView target, By
 
   static const Library library;
   const git_merge_file_input b = input(base.value_or(ByteView{})), t = input(target), s = input(source);
-  git_merge_file_options options = GIT_MERGE_FILE_OPTIONS_INIT;
+  git_merge_file_options options;
+  git_merge_file_options_init(&options, GIT_MERGE_FILE_OPTIONS_VERSION);
   options.ancestor_label = labels.base.c_str();
   options.our_label = labels.target.c_str();
   options.their_label = labels.source.c_str();

@@ -160,7 +160,9 @@ void run(TestTree& t, const std::vector<Step>& steps) {
       for (std::size_t j = 0; j < views.size(); ++j)
         RC_ASSERT(right(told(t, views[i], views[j]), expected(walked[i], walked[j])));
   };
-  for (const auto& [op, br, x, y, z, w] : steps) {
+  for (const Step& step : steps) {
+    const auto op = std::get<0>(step), br = std::get<1>(step), x = std::get<2>(step);
+    const auto y = std::get<3>(step), z = std::get<4>(step), w = std::get<5>(step);
     const BranchId b = branches[br % branches.size()];
     const Chain c = t.head(b);
     const Walked all = walk(t, c);

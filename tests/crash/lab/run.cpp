@@ -318,7 +318,8 @@ class Runner {
   /// learnt.
   std::string learn(World& w) {
     std::string wrong;
-    for (auto& [branch, shared] : w.branches) {
+    for (auto& [branch_name, shared] : w.branches) {
+      const std::string& branch = branch_name;
       auto copy = std::make_shared<Tree>(*shared);
       std::function<void(int, const std::string&)> walk = [&](int n, const std::string& path) {
         Node& node = copy->nodes.at(n);
