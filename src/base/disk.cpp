@@ -51,6 +51,9 @@ class RealFile final : public DiskFile {
       return fail(errno, "punch a hole in " + path_);
     return {};
   }
+  void uncache(std::uint64_t at, std::uint64_t n) const override {
+    (void)::posix_fadvise(fd_, static_cast<off_t>(at), static_cast<off_t>(n), POSIX_FADV_DONTNEED);
+  }
   Result<std::uint64_t> size() const override {
     struct stat st {};
     if (::fstat(fd_, &st) != 0) return fail(errno, "stat " + path_);

@@ -24,6 +24,8 @@ class DiskFile {
   [[nodiscard]] virtual Result<void> sync() = 0;                                   ///< fdatasync
   [[nodiscard]] virtual Result<void> punch(std::uint64_t at,
                                            std::uint64_t n) = 0;  ///< frees whole blocks inside
+  /// The next read of these bytes asks the device, as far as they are durable. A wish.
+  virtual void uncache(std::uint64_t /*at*/, std::uint64_t /*n*/) const {}
   [[nodiscard]] virtual Result<std::uint64_t> size() const = 0;
   [[nodiscard]] virtual Result<std::uint64_t> allocated() const = 0;  ///< bytes on the device
 };

@@ -27,6 +27,7 @@ class InSegments final : public ChunkBytes {
                          ByteView bytes) override {
     return s_.overwrite(extent(where, length), at, bytes);
   }
+  void uncache(std::uint64_t where, std::uint32_t length) override { s_.uncache(extent(where, length)); }
   Result<void> free(const std::vector<Extent>& dead) override { return s_.punch(dead); }
   Result<void> sync_freed() override { return s_.sync_holes(); }
   Result<void> sync() override { return s_.sync(); }

@@ -153,6 +153,28 @@ class ContentStore {
     return folded ? at_rest(Work::free) : Result<bool>{false};
   }
 
+  /// Where a scrub is: everything before it was read. {} is the beginning.
+  struct ScrubPlace {
+    BlobId blob;
+    std::uint64_t chunk = 0;
+    friend bool operator==(const ScrubPlace&, const ScrubPlace&) = default;
+  };
+  struct Damage {
+    BlobId blob;
+    std::uint64_t from = 0, to = 0;  ///< bytes of it
+    std::string what;
+  };
+  struct ScrubSlice {
+    ScrubPlace next;
+    bool end = false;
+    std::uint64_t bytes = 0;     ///< read from where they lie, and compared with their hash
+    std::vector<Damage> damage;  ///< each blob that holds the damaged bytes
+  };
+  /// Reads about `bytes` of what is stored, from the device where it can, and compares them with their
+  /// hashes, whatever `verify` says: chunks, patches and what lies in rows, of every blob that is referred to
+  /// or in use. What several blobs share is read once in a pass that begins at {}. One caller at a time.
+  [[nodiscard]] virtual Result<ScrubSlice> scrub(ScrubPlace from, std::uint64_t bytes) = 0;
+
   /// Bytes that were accepted and that the host's file system has not been given yet.
   [[nodiscard]] virtual std::uint64_t unwritten() const = 0;
 

@@ -782,6 +782,12 @@ Result<void> Segments::read(const Extent& e, std::uint32_t at, MutableBytes out)
   return {};
 }
 
+void Segments::uncache(const Extent& e) const {
+  const auto s = impl_->find(e.segment);
+  if (!s) return;
+  if (const auto f = impl_->file(*s)) (*f)->uncache(e.offset, e.length);
+}
+
 Result<void> Segments::overwrite(const Extent& e, std::uint32_t at, ByteView bytes) {
   Impl& m = *impl_;
   if (std::uint64_t{at} + bytes.size() > e.length) return fail(EINVAL, "write beyond an extent");

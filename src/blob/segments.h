@@ -60,6 +60,8 @@ class Segments {
   [[nodiscard]] Result<Extent> append(Stream&, ByteView bytes);
   /// Reads out.size() bytes at extent.offset + at; the buffer is looked into.
   [[nodiscard]] Result<void> read(const Extent&, std::uint32_t at, MutableBytes out) const;
+  /// The next read of the extent asks the device, where it can.
+  void uncache(const Extent&) const;
   /// Writes over part of an extent that nobody else refers to (folding in place).
   [[nodiscard]] Result<void> overwrite(const Extent&, std::uint32_t at, ByteView bytes);
   /// Everything appended or overwritten before the call survives a power cut, and the directory entries too.

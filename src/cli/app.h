@@ -92,6 +92,8 @@ void add_json(CLI::App* verb, Context& ctx);
 /// What --at means: a moment as {"seq": N} or {"time": ns}. "2026-01-31 12:00[:05]", "12:00", "2h", "3 days
 /// ago", "yesterday", "@SECONDS", "seq:N"; local time. Nothing when it is none of these.
 [[nodiscard]] std::optional<Json> parse_when(std::string_view text, TimeNs now);
+/// One place that a scrub found damaged: the files it concerns, and why.
+[[nodiscard]] std::string damage_text(const Json& damage);
 void add_as_of(CLI::App* verb, std::string& snapshot, std::string& at);
 
 void add_init(CLI::App&, Context&);
@@ -114,9 +116,13 @@ void add_sync(CLI::App&, Context&);
 void add_diff(CLI::App&, Context&);
 void add_log(CLI::App&, Context&);
 void add_try(CLI::App&, Context&);
+void add_restore(CLI::App&, Context&);
+void add_undelete(CLI::App&, Context&);
 void add_branch(CLI::App&, Context&);
 void add_snapshot(CLI::App&, Context&);
 void add_merge(CLI::App&, Context&);
+/// Sends a request to merge; its answer, with all steps and conflicts.
+[[nodiscard]] Result<Json> merged(Client&, const Json& request);
 void add_refresh(CLI::App& branch, Context&);
 void add_watch(CLI::App&, Context&);
 void add_notify(CLI::App&, Context&);  // and listen
@@ -125,6 +131,7 @@ void add_stream(CLI::App&, Context&);
 void add_lock(CLI::App&, Context&);
 void add_schedule(CLI::App&, Context&);
 void add_fsck(CLI::App&, Context&);
+void add_scrub(CLI::App&, Context&);
 void add_config(CLI::App&, Context&);
 void add_completion(CLI::App&, Context&);
 void add_version(CLI::App&, Context&);

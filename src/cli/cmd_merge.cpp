@@ -75,7 +75,7 @@ Result<int> send(Context& ctx, const Options& o, Json request) {
   }
   request["only"] = std::move(only);
   INDRA_LET(Client * client, ctx.reach(ctx.vault()));
-  INDRA_LET(const Json j, client->call(request));
+  INDRA_LET(const Json j, merged(*client, request));
   if (!ctx.json) return show(j, o.dry_run);
   fmt::print("{}\n", j.dump(2));
   return j.value("conflicts", Json::array()).empty() ? 0 : 1;
@@ -92,6 +92,17 @@ void add_options(CLI::App* verb, Options& o, Context& ctx) {
 }
 
 }  // namespace
+
+Result<Json> merged(Client& client, const Json& request) {
+  Json lists = {{"steps", Json::array()}, {"conflicts", Json::array()}};
+  INDRA_LET(Json j, client.call(request, [&](Message m) -> Result<void> {
+    for (auto& [key, all] : lists.items())
+      for (Json& one : m.head[key]) all.push_back(std::move(one));
+    return {};
+  }));
+  j.update(lists);
+  return j;
+}
 
 void add_merge(CLI::App& app, Context& ctx) {
   auto o = std::make_shared<Options>();

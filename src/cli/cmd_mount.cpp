@@ -14,7 +14,8 @@ namespace indra::cli {
 namespace {
 
 struct MountArgs {
-  std::string mountpoint, branch, snapshot, at, layout = "vault", locks = "kernel", log_level = "info";
+  std::string mountpoint, branch, snapshot, at, layout = "vault", locks = "kernel", events = "watched",
+                                                log_level = "info";
   std::vector<std::string> generic;
   bool read_only = false, allow_other = false, auto_unmount = false, foreground = false, nonempty = false;
 };
@@ -26,6 +27,7 @@ Json request_of(const Context& ctx, const MountArgs& a, const std::string& mount
             {"snapshot", name_to_json(a.snapshot)},
             {"layout", a.layout},
             {"locks", a.locks},
+            {"events", a.events},
             {"read_only", a.read_only},
             {"allow_other", a.allow_other},
             {"auto_unmount", a.auto_unmount},
@@ -147,6 +149,11 @@ void add_mount(CLI::App& app, Context& ctx) {
   verb->add_option("--locks", a->locks,
                    "who keeps file locks; a second writable mount of a branch needs daemon on both")
       ->check(CLI::IsMember({"kernel", "daemon"}));
+  verb->add_option(
+          "--events", a->events,
+          "inotify events for changes made elsewhere: for who is seen to watch, for whatever the kernel "
+          "holds, or none")
+      ->check(CLI::IsMember({"watched", "always", "off"}));
   verb->add_option("--log-level", a->log_level, "trace, debug, info, warn, error or off")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}));
   verb->add_option("-o", a->generic,

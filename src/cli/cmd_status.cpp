@@ -4,6 +4,17 @@
 #include "cli/terminal.h"
 
 namespace indra::cli {
+
+std::string damage_text(const Json& d) {
+  std::string files;
+  for (const Json& f : d.value("files", Json::array()))
+    files +=
+        fmt::format("{}{} {}", files.empty() ? "" : ", ", shown_name(name_field(f, "where").value_or("?")),
+                    shown_name(name_field(f, "path").value_or("?")));
+  if (!files.empty()) files += fmt::format(", bytes {} to {}: ", int_field(d, "from"), int_field(d, "to"));
+  return files + shown_name(text_field(d, "what"));
+}
+
 namespace {
 
 std::uint64_t figure(const Json& j, const char* group, const char* key) {
@@ -32,6 +43,18 @@ void print_space(const Json& j) {
   fmt::print("Space:     {} in files, {} of it unique, {} on disk (dedup {:.2f}x)\n",
              size_text(figure(j, "space", "logical")), size_text(figure(j, "space", "unique")),
              size_text(figure(j, "space", "physical")), j.value("dedup_ratio", 1.0));
+}
+
+void print_scrub(const Json& s) {
+  const std::string state = text_field(s, "state");
+  const auto bytes = static_cast<std::uint64_t>(int_field(s, "bytes")),
+             total = static_cast<std::uint64_t>(int_field(s, "total"));
+  if (state == "running")
+    fmt::print("Scrub:     {} of about {} read\n", size_text(bytes), size_text(total));
+  else if (state == "done")
+    fmt::print("Scrub:     ended {}, {} read, {}\n", time_text(int_field(s, "finished")), size_text(bytes),
+               bool_field(s, "clean") ? "all well" : "damage found:");
+  for (const Json& d : s.value("damage", Json::array())) fmt::print("DAMAGED:   {}\n", damage_text(d));
 }
 
 std::string todo(const Json& j) {
@@ -98,6 +121,7 @@ void add_status(CLI::App& app, Context& ctx) {
           fmt::print("State:     at rest\n");
         else
           fmt::print("State:     at work{}{}\n", todo(j).empty() ? "" : ": ", todo(j));
+        print_scrub(j.value("scrub", Json::object()));
         for (const Json& d : j.value("damage", Json::array()))
           fmt::print("DAMAGED:   {}\n", shown_name(d.get<std::string>()));
         if (const auto pid = int_field(j, "blocking_reader"); pid != 0)

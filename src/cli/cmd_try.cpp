@@ -120,17 +120,19 @@ Result<std::string> make_fork(Client& client, const Place& from, const std::stri
   }
 }
 
-enum class Outcome { none, kept, dropped };
+enum class Outcome { kept, dropped, merged };
 
 Outcome ask(const Context& ctx, const std::string& name) {
   if (::isatty(STDIN_FILENO) != 1 || ::isatty(STDERR_FILENO) != 1) return Outcome::kept;
   for (;;) {
-    fmt::print(stderr, "indrafs: {}: [k]eep the branch {}, or [d]rop it? ", ctx.verb, shown_name(name, true));
+    fmt::print(stderr, "indrafs: {}: [m]erge the branch {}, [k]eep it, or [d]rop it? ", ctx.verb,
+               shown_name(name, true));
     std::string answer;
     for (int c = std::getchar(); c != '\n'; c = std::getchar()) {
       if (c == EOF) return Outcome::kept;
       answer += static_cast<char>(c);
     }
+    if (answer == "m" || answer == "merge") return Outcome::merged;
     if (answer == "k" || answer == "keep") return Outcome::kept;
     if (answer == "d" || answer == "drop") return Outcome::dropped;
   }
@@ -141,11 +143,18 @@ Result<void> drop(Client& client, const std::string& name) {
   return {};
 }
 
+/// How many conflicts there were; each is told, and the merge keeps both versions.
+Result<std::size_t> merge_into(Context& ctx, Client& client, const std::string& name, const Place& into) {
+  INDRA_LET(const Json done, merged(client, {{"verb", "merge"},
+                                             {"source", name_to_json(name)},
+                                             {"target", name_to_json(into.branch)}}));
+  const Json conflicts = done.value("conflicts", Json::array());
+  for (const Json& c : conflicts)
+    ctx.say("conflict: " + name_field(c, "path").value_or("?") + " (" + text_field(c, "kind") + ")");
+  return conflicts.size();
+}
+
 Result<int> run_try(Context& ctx, const TryArgs& o) {
-  if (o.merge)
-    throw Usage{
-        "try does not merge by itself yet; use --keep, look with `indrafs diff`, then take it with `indrafs "
-        "merge`"};
   INDRA_LET(const Here here, find_here(ctx));
   INDRA_LET(Client * before, ctx.reach(here.place.vault));
   if (!before->is_daemon()) return fail(ENOENT, "the daemon of " + here.mountpoint);
@@ -189,9 +198,25 @@ Result<int> run_try(Context& ctx, const TryArgs& o) {
   else
     out.finish();
 
-  Outcome outcome = o.keep || unread > 0     ? Outcome::kept
-                    : o.drop || changes == 0 ? Outcome::dropped
-                                             : ask(ctx, name);
+  Outcome outcome = Outcome::kept;
+  if (!o.keep && unread == 0) {
+    if (o.drop || changes == 0)
+      outcome = Outcome::dropped;
+    else if (o.merge)
+      outcome = status == 0 ? Outcome::merged : Outcome::kept;
+    else
+      outcome = ask(ctx, name);
+  }
+  if (outcome == Outcome::merged) {
+    const auto conflicts = merge_into(ctx, *client, name, here.place);
+    if (!conflicts) ctx.complain(name, conflicts.error());
+    if (!conflicts || *conflicts > 0) {
+      outcome = Outcome::kept;
+      if (status == 0) status = 1;
+    } else if (const auto gone = drop(*client, name); !gone) {
+      ctx.complain(name, gone.error());
+    }
+  }
   if (outcome == Outcome::dropped)
     if (const auto gone = drop(*client, name); !gone) {
       ctx.complain(name, gone.error());
@@ -202,7 +227,9 @@ Result<int> run_try(Context& ctx, const TryArgs& o) {
     const Json all = {{"branch", name_to_json(name)},
                       {"status", status},
                       {"changes", std::move(rows)},
-                      {"outcome", outcome == Outcome::kept ? "kept" : "dropped"}};
+                      {"outcome", outcome == Outcome::kept     ? "kept"
+                                  : outcome == Outcome::merged ? "merged"
+                                                               : "dropped"}};
     fmt::print("{}\n", all.dump(2, ' ', false, Json::error_handler_t::replace));
   } else if (outcome == Outcome::kept) {
     ctx.say(
@@ -220,15 +247,17 @@ Result<int> run_try(Context& ctx, const TryArgs& o) {
 void add_try(CLI::App& app, Context& ctx) {
   auto o = std::make_shared<TryArgs>();
   CLI::App* verb = add_verb(
-      app, ctx, "try", "Run a command in a fork of the branch you are in; look, then keep it or drop it",
+      app, ctx, "try", "Run a command in a fork of the branch you are in; look, then merge, keep or drop it",
       "  cd ~/indra/vault/project && indrafs try -- make test\n"
       "  indrafs try --drop -- ./cleanup.sh\n  indrafs try --keep --name agent-7 -- agent --task 7\n"
       "The command sees the fork in the place of the branch, at the same paths; nobody else does. Its exit\n"
-      "status is the command's (128 + N for signal N). Without --keep or --drop, and without a terminal to\n"
-      "ask at, the fork is kept; one without changes is dropped.",
+      "status is the command's (128 + N for signal N). Without --merge, --keep or --drop, and without a\n"
+      "terminal to ask at, the fork is kept; one without changes is dropped. After a merge with conflicts\n"
+      "the fork is kept, too, and the status is not 0.",
       [&ctx, o]() -> Result<int> { return run_try(ctx, *o); });
   verb->add_option("COMMAND", o->command, "after --: the command and its arguments")->required();
-  auto* merge = verb->add_flag("--merge", o->merge, "not there yet: --keep, look, then `indrafs merge`");
+  auto* merge = verb->add_flag(
+      "--merge", o->merge, "take the changes into the branch if the command succeeds; else keep the fork");
   auto* keep = verb->add_flag("--keep", o->keep, "keep the fork as a branch, without asking");
   auto* drop = verb->add_flag("--drop", o->drop, "drop the fork, without asking");
   merge->excludes(keep)->excludes(drop);

@@ -4,9 +4,11 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <string_view>
 
 #include "base/log.h"
 #include "cli/app.h"
+#include "mount/raise_program.h"
 
 namespace indra::cli {
 namespace {
@@ -27,11 +29,12 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", std::string{"indrafs "} + INDRA_VERSION);
   app.require_subcommand(1);
   app.fallthrough();  // --vault and --player also after the verb
-  for (auto* add : {add_init,   add_mount,    add_unmount, add_status,     add_ls,     add_cat,   add_put,
-                    add_get,    add_rm,       add_mv,      add_cp,         add_stat,   add_tree,  add_import,
-                    add_export, add_sync,     add_branch,  add_snapshot,   add_diff,   add_log,   add_merge,
-                    add_try,    add_fsck,     add_stats,   add_watch,      add_notify, add_queue, add_stream,
-                    add_lock,   add_schedule, add_config,  add_completion, add_version})
+  for (auto* add : {add_init,   add_mount,  add_unmount,  add_status, add_ls,         add_cat,
+                    add_put,    add_get,    add_rm,       add_mv,     add_cp,         add_stat,
+                    add_tree,   add_import, add_export,   add_sync,   add_branch,     add_snapshot,
+                    add_diff,   add_log,    add_merge,    add_try,    add_restore,    add_undelete,
+                    add_fsck,   add_scrub,  add_stats,    add_watch,  add_notify,     add_queue,
+                    add_stream, add_lock,   add_schedule, add_config, add_completion, add_version})
     add(app, ctx);
   try {
     app.parse(argc, argv);
@@ -69,4 +72,9 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace indra::cli
 
-int main(int argc, char** argv) { return indra::cli::run(argc, argv); }
+int main(int argc, char** argv) {
+  // Not a verb for people: a mount runs it (docs/design/editor-events.md).
+  if (argc > 1 && std::string_view{argv[1]} == "raise-events")
+    return indra::run_raise_program(argc - 2, argv + 2);
+  return indra::cli::run(argc, argv);
+}

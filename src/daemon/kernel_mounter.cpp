@@ -50,6 +50,7 @@ class KernelMount final : public Mounted {
     return cut_off();
   }
   [[nodiscard]] bool ended() const override { return !mount_->running(); }
+  [[nodiscard]] bool attached() const override { return mount_->attached(); }
   bool caught_up(std::chrono::milliseconds limit) override { return mount_->caught_up(limit); }
 
  private:

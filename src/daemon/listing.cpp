@@ -119,27 +119,6 @@ Json attr_json(const Attr& a) {
 
 namespace {
 
-/// Sends rows in bunches.
-class Rows {
- public:
-  explicit Rows(Channel& io) : io_{io} {}
-  Result<void> add(Json row) {
-    rows_.push_back(std::move(row));
-    return rows_.size() < 128 ? Result<void>{} : flush();
-  }
-  Result<void> flush() {
-    if (rows_.empty()) return {};
-    Message m;
-    m.head = {{"rows", std::move(rows_)}};
-    rows_ = Json::array();
-    return io_.send(std::move(m));
-  }
-
- private:
-  Channel& io_;
-  Json rows_ = Json::array();
-};
-
 Result<Json> row_of(View& v, const std::string& path, const std::string& name, const Attr& a, int depth,
                     bool hash = false) {
   Json row = attr_json(a);

@@ -15,33 +15,46 @@ std::vector<std::string> texts(const Json& request, const char* key) {
   return all;
 }
 
-const char* kind_name(MergeStep::Kind k) {
-  static constexpr const char* kNames[] = {"remove", "move", "add", "link", "change", "change"};
-  return kNames[static_cast<int>(k)];
+Json step_json(const MergeStep& s) {
+  Json j = {{"kind", step_name(s.kind)}, {"path", name_to_json(s.path)}};
+  if (!s.to.name.empty()) j["name"] = name_to_json(s.to.name);
+  if (s.text) j["joined"] = true;
+  return j;
 }
 
-Json report_json(const FileSystem::MergeReport& r, const FileSystem::MergeRequest& request) {
-  Json steps = Json::array(), conflicts = Json::array();
-  for (const MergeStep& s : r.plan.steps) {
-    if (s.kind == MergeStep::Kind::follow) continue;
-    Json j = {{"kind", kind_name(s.kind)}, {"path", name_to_json(s.path)}};
-    if (!s.to.name.empty()) j["name"] = name_to_json(s.to.name);
-    if (s.text) j["joined"] = true;
-    steps.push_back(std::move(j));
-  }
-  for (const MergeConflict& c : r.plan.conflicts) {
-    Json j = {{"kind", conflict_name(c.kind)},
-              {"outcome", outcome_name(c.outcome)},
-              {"path", name_to_json(c.path)}};
-    if (!c.second.empty()) j["second"] = name_to_json(c.second);
-    if (!c.detail.empty()) j["attribute"] = name_to_json(c.detail);
-    conflicts.push_back(std::move(j));
-  }
-  return {{"source", name_to_json(request.source)},
-          {"target", name_to_json(request.target)},
-          {"applied", r.applied},
-          {"steps", std::move(steps)},
-          {"conflicts", std::move(conflicts)}};
+Json conflict_json(const MergeConflict& c) {
+  Json j = {
+      {"kind", conflict_name(c.kind)}, {"outcome", outcome_name(c.outcome)}, {"path", name_to_json(c.path)}};
+  if (!c.second.empty()) j["second"] = name_to_json(c.second);
+  if (!c.detail.empty()) j["attribute"] = name_to_json(c.detail);
+  return j;
+}
+
+/// Messages {"steps": [...], "conflicts": [...]}, as many as it takes; then {"source", "target", "applied"}.
+Result<Json> report(Call& c, const FileSystem::MergeReport& r, const FileSystem::MergeRequest& request) {
+  constexpr std::size_t kPathBytes = 32 << 10;  // in one message
+  Json some = Json::object();
+  std::size_t bytes = 0;
+  const auto send = [&]() -> Result<void> {
+    Message m{.type = FrameType::data, .head = std::move(some), .body = {}};
+    some = Json::object();
+    bytes = 0;
+    return c.io.send(std::move(m));
+  };
+  const auto add = [&](const char* key, Json one, std::size_t size) -> Result<void> {
+    some[key].push_back(std::move(one));
+    bytes += size + 100;
+    return bytes < kPathBytes ? Result<void>{} : send();
+  };
+  for (const MergeStep& s : r.plan.steps)
+    if (s.kind != MergeStep::Kind::follow)
+      INDRA_TRY(add("steps", step_json(s), s.path.size() + s.to.name.size()));
+  for (const MergeConflict& k : r.plan.conflicts)
+    INDRA_TRY(add("conflicts", conflict_json(k), k.path.size() + k.second.size() + k.detail.size()));
+  if (!some.empty()) INDRA_TRY(send());
+  return Json{{"source", name_to_json(request.source)},
+              {"target", name_to_json(request.target)},
+              {"applied", r.applied}};
 }
 
 Result<Json> merge(Call& c, FileSystem::MergeRequest request) {
@@ -52,7 +65,7 @@ Result<Json> merge(Call& c, FileSystem::MergeRequest request) {
   request.dry_run = bool_field(c.request, "dry_run");
   const Who who{c.caller.uid, c.caller.pid, "indrafs", "cli"};
   const auto done = c.fs.merge(who, text_field(c.request, "bucket", "main"), request);
-  if (done) return report_json(*done, request);
+  if (done) return report(c, *done, request);
   Error e = done.error();
   for (const std::string& name : {request.source, request.target})
     if (e.code == std::errc::no_such_file_or_directory && e.context == "branch " + name)

@@ -1,6 +1,8 @@
 #include "daemon/internal/mounts.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <thread>
 
 #include "base/log.h"
 
@@ -21,9 +23,15 @@ Result<MountOptions> mount_options(const Json& r) {
   o.auto_unmount = bool_field(r, "auto_unmount");
   o.nonempty = bool_field(r, "nonempty");
   o.fsname = name_field(r, "fsname").value_or("");
-  const std::string layout = text_field(r, "layout", "vault"), locks = text_field(r, "locks", "kernel");
+  const std::string layout = text_field(r, "layout", "vault"), locks = text_field(r, "locks", "kernel"),
+                    events = text_field(r, "events", "watched");
   if (layout != "vault" && layout != "plain") return fail(EINVAL, "layout " + layout);
   if (locks != "kernel" && locks != "daemon") return fail(EINVAL, "locks " + locks);
+  if (events != "watched" && events != "always" && events != "off") return fail(EINVAL, "events " + events);
+  o.events = events == "watched"  ? EventMode::watched
+             : events == "always" ? EventMode::always
+                                  : EventMode::off;
+  o.raise_program = {"/proc/self/exe", "raise-events"};
   o.layout = layout == "plain" ? LayoutKind::plain : LayoutKind::vault;
   o.locks = locks == "daemon" ? LockMode::daemon : LockMode::kernel;
   return o;
@@ -76,11 +84,12 @@ Result<Json> Mounts::mount(const Json& request) {
   One* one = nullptr;
   {
     const std::lock_guard lock{mutex_};
-    for (const One& other : all_) {
-      if (other.options.mountpoint == o.mountpoint) return fail(EBUSY, o.mountpoint + " is mounted already");
-    }
+    for (const One& other : all_)
+      if (other.options.mountpoint == o.mountpoint && (!other.mounted || other.mounted->attached()))
+        return fail(EBUSY, o.mountpoint + " is mounted already; `indrafs unmount` it first");
     one = &all_.emplace_back(One{o, nullptr});
   }
+  await_end(o.mountpoint);
   auto mounted = mounter_(fs_, o, changed_);
   const std::lock_guard lock{mutex_};
   if (!mounted) {
@@ -92,12 +101,26 @@ Result<Json> Mounts::mount(const Json& request) {
   return describe(o);
 }
 
+void Mounts::await_end(const std::string& mountpoint) {
+  for (int n = 0; n < 5000; ++n) {
+    {
+      const std::lock_guard lock{mutex_};
+      if (std::none_of(all_.begin(), all_.end(), [&](const One& x) {
+            return x.mounted && !x.mounted->ended() && x.options.mountpoint == mountpoint;
+          }))
+        break;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds{1});
+  }
+  sweep();
+}
+
 Result<Json> Mounts::unmount(const std::string& mountpoint, bool force) {
   std::list<One> ours;
   {
     const std::lock_guard lock{mutex_};
     for (auto it = all_.begin(); it != all_.end(); ++it)
-      if (it->options.mountpoint == mountpoint && it->mounted) {
+      if (it->options.mountpoint == mountpoint && it->mounted && !it->mounted->ended()) {
         ours.splice(ours.end(), all_, it);
         break;
       }
@@ -151,6 +174,8 @@ Json Mounts::list() const {
 }
 
 bool Mounts::sweep() {
+  const std::lock_guard sweeping{
+      sweep_mutex_};  // who waits for it knows that they have let go of their views
   std::list<One> dead;
   const std::lock_guard lock{mutex_};
   for (auto it = all_.begin(); it != all_.end();) {

@@ -65,6 +65,8 @@ Result<Json> verb_status(Call& c) {
   INDRA_LET(const FileSystem::Status s, c.fs.status());
   Json j = stats_json(s);
   j["daemon"] = c.mounts != nullptr ? Json(static_cast<std::int64_t>(::getpid())) : Json(nullptr);
+  INDRA_LET(const FileSystem::Scrub scrub, c.fs.scrub_status());
+  j["scrub"] = scrub_json(scrub);
   j["mounts"] = c.mounts != nullptr ? c.mounts->list() : Json::array();
   return j;
 }
@@ -173,12 +175,16 @@ const std::map<std::string_view, Verb> kVerbs = {
     {"merge", verb_merge},
     {"moment", verb_moment},
     {"fsck", verb_fsck},
+    {"scrub", verb_scrub},
     {"snapshot_delete", verb_snapshot_delete},
     {"branch_create", verb_branch_create},
     {"snapshot_list", verb_snapshot_list},
     {"snapshot_create", verb_snapshot_create},
     {"diff", verb_diff},
     {"log", verb_log},
+    {"restore", verb_restore},
+    {"deleted", verb_deleted},
+    {"undelete", verb_undelete},
 };
 
 }  // namespace

@@ -8,8 +8,10 @@
 // Source:   docs/design/fsck.md (F1..).
 #pragma once
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/strong.h"
 #include "db/db.h"
@@ -55,5 +57,17 @@ struct Checking {
 
 /// SQLite's own check, and with it the checksum of every page in use, in the file or in the WAL (F1).
 [[nodiscard]] Result<void> check_pages(Db&, Checking&);
+
+/// Reads the pages of the database file from `page` on (0: the first), at most `pages` of them, and compares
+/// each with its checksum, whether it is in use or not; beside live connections. Of the WAL nothing: it is
+/// checked when it is read. Nothing in `next`: the file ends.
+struct PagesRead {
+  std::optional<std::uint32_t> next;
+  std::uint64_t bytes = 0;
+  std::uint64_t unchecked = 0;       ///< a plain SQLite wrote them (V3)
+  std::vector<std::uint32_t> wrong;  ///< numbers, from 1
+};
+[[nodiscard]] Result<PagesRead> read_pages(const std::string& path, const char* vfs_below, std::uint32_t page,
+                                           std::uint32_t pages);
 
 }  // namespace indra

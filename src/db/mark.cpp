@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::size_t kSize = 4096;
 constexpr std::size_t kSecondRecord = 2048;  // another sector
-constexpr std::uint64_t kMagic = 0x316B72614D41444Eull;
+constexpr std::uint64_t kMagic = 0x326B72614D41444Eull;
 
 std::uint64_t fold(ByteView bytes) {
   std::uint64_t h = 0xCBF29CE484222325ull;
@@ -29,12 +29,13 @@ struct Wal {
   bool header = false;  // a sound one
   std::uint32_t salt1 = 0, salt2 = 0;
   std::uint32_t commits_to = 0;  // the last sound frame that ends a transaction
-  bool has_claim = false;        // the frame that the mark names is there, with the same sums
+  bool has_durable = false;      // the frame that the mark names is there, with the same sums
+  bool has_commit = false;
   std::optional<std::array<std::byte, 100>> first_page;
 };
 
 /// Follows the frames as SQLite's recovery does.
-Result<Wal> walk(const std::string& path, const char* vfs, const Mark::Record* claim) {
+Result<Wal> walk(const std::string& path, const char* vfs, const Mark::Record* mark) {
   Wal w;
   auto file = RawFile::open(path, vfs);
   if (!file) return w;  // none
@@ -65,7 +66,11 @@ Result<Wal> walk(const std::string& path, const char* vfs, const Mark::Record* c
     if (be32(f.data() + 4) == 0) continue;
     w.commits_to = n;
     if (first_page) w.first_page = first_page;
-    if (claim != nullptr && n == claim->frame) w.has_claim = s1 == claim->sum1 && s2 == claim->sum2;
+    const auto is = [&](const Mark::Record::Claim& c) {
+      return n == c.frame && s1 == c.sum1 && s2 == c.sum2;
+    };
+    if (mark != nullptr && is(mark->durable)) w.has_durable = true;
+    if (mark != nullptr && is(mark->commit)) w.has_commit = true;
   }
   return w;
 }
@@ -78,20 +83,20 @@ Result<bool> holds_last(RawFile& db, const Mark::Record& r) {
   return whole && page_checksum(r.last_page, page.data()) == r.last_sum;
 }
 
-Result<void> compare(const std::string& path, const Disk& disk, RawFile& db, const Mark::Record& r,
-                     const Wal& w) {
-  if (r.frame == 0) return {};
+Result<void> compare(const std::string& path, RawFile& db, const Mark::Record& r, const Wal& w,
+                     const Mark::Record::Claim& claim, bool has, bool same_boot) {
+  if (claim.frame == 0) return {};
   const std::string hint = "; remove " + path + "-mark to go on with what is left";
-  if (w.header && w.salt1 == r.salt1 && w.salt2 == r.salt2) {
-    if (w.has_claim) return {};
+  if (w.header && w.salt1 == claim.salt1 && w.salt2 == claim.salt2) {
+    if (has) return {};
     return fail(Errc::corrupt, path + "-wal is damaged: sound up to frame " + std::to_string(w.commits_to) +
-                                   ", but it was durable up to " + std::to_string(r.frame) + hint);
+                                   ", but it was written up to " + std::to_string(claim.frame) + hint);
   }
   // Each restart of the WAL counts its first salt up, and comes after all of it went into the file.
-  if (w.header && static_cast<std::int32_t>(w.salt1 - r.salt1) > 0) return {};
+  if (w.header && static_cast<std::int32_t>(w.salt1 - claim.salt1) > 0) return {};
   INDRA_LET(const bool held, holds_last(db, r));
   if (held) return {};
-  if (r.boot == 0 || r.boot != disk.boot()) {
+  if (!same_boot) {
     // After a power cut the mark may be older than the file, so this proves nothing.
     log::warn("{}-wal is missing and was not when last seen", path);
     return {};
@@ -121,6 +126,7 @@ Result<void> Mark::open(Disk& disk, const std::string& path) {
   if (before) now_ = *before;
   now_.magic = kMagic;
   now_.boot = disk.boot();
+  now_.commit = {};  // it was of the time before
   return {};
 }
 
@@ -144,23 +150,21 @@ void Mark::committed(const WalPosition& last) {
   MutexLock lock{mutex_};
   now_.last_page = last.frame != 0 ? last.page : 0;
   now_.last_sum = last.page_sum;
+  now_.commit = {last.salt1, last.salt2, last.frame, last.sum1, last.sum2};
   put();
 }
 
 void Mark::durable(const WalPosition& p) {
   if (p.frame == 0) return;
   MutexLock lock{mutex_};
-  now_.salt1 = p.salt1;
-  now_.salt2 = p.salt2;
-  now_.frame = p.frame;
-  now_.sum1 = p.sum1;
-  now_.sum2 = p.sum2;
+  now_.durable = {p.salt1, p.salt2, p.frame, p.sum1, p.sum2};
   put();
 }
 
 Result<void> Mark::clear() {
   MutexLock lock{mutex_};
-  now_.frame = 0;
+  now_.durable = {};
+  now_.commit = {};
   now_.last_page = 0;
   put();
   put();  // both records: neither may speak of a WAL that is about to go
@@ -188,7 +192,11 @@ Result<Inspected> inspect(const std::string& path, Disk& disk, const char* vfs) 
   out.application_id = be32(header.data() + 68);
   out.page_size = be32(header.data() + 16) >> 16;
   out.spare = std::to_integer<unsigned>(header[20]);
-  if (mark) INDRA_TRY(compare(path, disk, *db, *mark, wal));
+  if (mark) {
+    const bool same_boot = mark->boot != 0 && mark->boot == disk.boot();
+    INDRA_TRY(compare(path, *db, *mark, wal, mark->durable, wal.has_durable, same_boot));
+    if (same_boot) INDRA_TRY(compare(path, *db, *mark, wal, mark->commit, wal.has_commit, same_boot));
+  }
   return out;
 }
 

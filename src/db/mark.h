@@ -29,13 +29,18 @@ class Mark {
   [[nodiscard]] Result<void> clear();
 
   struct Record {
+    struct Claim {
+      std::uint32_t salt1, salt2, frame, sum1, sum2;  ///< frame 0: no claim
+    };
     std::uint64_t magic, turn, boot;
-    std::uint32_t salt1, salt2, frame, sum1, sum2;  ///< durable up to here; frame 0: no claim
-    std::uint32_t last_page;                        ///< of the last commit; 0: none, or unknown
+    Claim durable;            ///< holds whatever happens
+    std::uint32_t last_page;  ///< of the last commit; 0: none, or unknown
     std::uint64_t last_sum;
+    Claim commit;  ///< the last one before now: written, and so there while the machine runs
+    std::uint32_t spare;
     std::uint64_t checksum;
   };
-  static_assert(sizeof(Record) == 64);
+  static_assert(sizeof(Record) == 88);
   [[nodiscard]] static std::optional<Record> load(Disk&, const std::string& path);
 
  private:

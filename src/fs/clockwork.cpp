@@ -101,6 +101,18 @@ void FileSystemImpl::notify(BranchId branch, const View* from, Change::Kind kind
       v->front()->changed({kind, node, parent, std::string{name}});
 }
 
+void FileSystemImpl::did(BranchId branch, const View* by, const Deed& deed) {
+  const bool name = deed.kind < Deed::written;
+  const ReadLock lock{views_mutex_};
+  if (views_.size() <= 1 && !name && (views_.empty() || static_cast<const View*>(views_.front()) == by))
+    return;
+  for (ViewImpl* v : views_) {
+    const bool own = static_cast<const View*>(v) == by;
+    if ((!own || name) && v->front() != nullptr && v->live() && v->branch() == branch)
+      v->front()->did(deed, own);
+  }
+}
+
 void FileSystemImpl::add_view(ViewImpl* v) {
   const WriteLock lock{views_mutex_};
   views_.push_back(v);

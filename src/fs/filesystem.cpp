@@ -141,6 +141,7 @@ Result<void> FileSystemImpl::start() {
     INDRA_LET(const bool row, q.step());
     return row ? std::clamp<TimeNs>(q.int64_at(0), 1, INT64_MAX / kSecond) * kSecond : options_.keep_changes;
   }));
+  INDRA_TRY(load_scrub());
   INDRA_TRY(writer_->barrier());
   knock_->ring();  // whoever was killed between a commit and its knock owes one
   if (fresh || options_.create) INDRA_TRY(disk_->sync_dir(dir_.path()));
@@ -168,6 +169,8 @@ FileSystemImpl::~FileSystemImpl() {
     own_.reset();
   }
   if (tree_) {
+    if (scrub_wanted_)
+      if (auto r = keep_scrub(); !r) log::error("closing the vault: {}", r.error().text());
     for (const auto& s : sessions_.all())
       if (auto r = publish(*s); !r) log::error("closing the vault: {}", r.error().text());
     if (auto r = reap_some(); !r) log::error("closing the vault: {}", r.error().text());

@@ -138,6 +138,30 @@ class FileSystem : public Views {
   [[nodiscard]] virtual Result<void> sync(bool publish) = 0;
   /// Somebody may have put a job into the vault's own queue (`jobs`).
   virtual void look_for_jobs() = 0;
+  /// The reading of every stored byte against its hash: content, then the pages of vault.db. One at a time,
+  /// in the background, as the job `scrub` where jobs are listed; a vault opened with `jobs` goes on with one
+  /// that was cut off.
+  struct Scrub {
+    bool running = false;
+    TimeNs started = 0, finished = 0;    ///< of the last one; 0: never
+    std::uint64_t bytes = 0, total = 0;  ///< read so far; about how many there are
+    std::uint64_t rate = 0;              ///< bytes a second at most; 0: as fast as it can
+    std::uint64_t unchecked_pages = 0;   ///< of vault.db, written by a plain SQLite: without a checksum
+    struct Damage {
+      std::uint64_t from = 0, to = 0;  ///< bytes of the file
+      std::string what;
+      std::vector<std::pair<std::string, std::string>> files;  ///< "branch main", "/a.md"; none: of vault.db
+    };
+    std::vector<Damage> damage;  ///< found by it and still there, at most 1000
+  };
+  /// Begins anew, or goes on with one that is cut off or running (`again`: never). Another rate holds at
+  /// once.
+  [[nodiscard]] virtual Result<void> scrub(std::uint64_t rate, bool again) = 0;
+  /// Leaves it where it is, to be gone on with.
+  [[nodiscard]] virtual Result<void> stop_scrub() = 0;
+  [[nodiscard]] virtual Result<Scrub> scrub_status() = 0;
+  [[nodiscard]] virtual Scrub scrub_progress() = 0;  ///< the same without the damage
+
   /// Background work by hand: publish, persist, pin, fold, collect, one slice each; with `background` off
   /// also commit, barrier and checkpoint, as their time comes. True: more to do.
   [[nodiscard]] virtual Result<bool> tick() = 0;

@@ -76,6 +76,11 @@ Result<bool> same_bytes(FileSystemImpl& fs, Tx& tx, const NodeRow& a, const Node
 
 }  // namespace
 
+Result<Chain> chain_of_moment(FileSystemImpl& fs, Tx& tx, std::string_view bucket, const Moment& m) {
+  INDRA_LET(Seen s, seen(fs, tx, bucket, m));
+  return std::move(s.chain);
+}
+
 Result<std::vector<DiffEntry>> diff_moments(FileSystem& f, std::string_view bucket, const Moment& a,
                                             const Moment& b, std::string_view path) {
   while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);

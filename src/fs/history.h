@@ -15,6 +15,10 @@ struct Moment {
   bool fork_point = false;
 };
 
+class FileSystemImpl;
+/// What a moment shows. ENOENT.
+[[nodiscard]] Result<Chain> chain_of_moment(FileSystemImpl&, Tx&, std::string_view bucket, const Moment&);
+
 /// Published versions; a file whose new blob has the same bytes is no change of content. What lies, on either
 /// side, at `path` or below it; ENOENT when neither has it.
 [[nodiscard]] Result<std::vector<DiffEntry>> diff_moments(FileSystem&, std::string_view bucket,

@@ -75,6 +75,14 @@ Result<Attr> IncomingFile::commit(const Caller& c, const SetAttr& set) {
     }
     auto r = fs_.tree().place(tx, who, chain, parent_, name_, init);
     if (r && r->replaced) fs_.was_replaced(view_.branch(), *r->replaced, pinned);
+    if (r)
+      fs_.did(view_.branch(), &view_,
+              {.kind = old ? Deed::moved : Deed::made,
+               .node = r->moved.node,
+               .type = S_IFREG,
+               .to = {parent_, name_},
+               .other = r->replaced ? r->replaced->node : NodeId{},
+               .other_type = r->replaced ? r->replaced->mode & S_IFMT : 0});
     return r;
   }));
   const NodeRow& row = placed.moved;
@@ -84,7 +92,10 @@ Result<Attr> IncomingFile::commit(const Caller& c, const SetAttr& set) {
   if (replaced) fs_.released(view_.branch(), replaced->node);
   fs_.notify(view_.branch(), &view_, Change::entry, replaced ? replaced->node : NodeId{}, parent_, name_);
   fs_.notify(view_.branch(), &view_, Change::attributes, parent_);
-  if (replaced) fs_.notify(view_.branch(), &view_, Change::attributes, replaced->node);
+  if (replaced)
+    fs_.notify(view_.branch(), &view_, Change::attributes, replaced->node);
+  else
+    fs_.did(view_.branch(), &view_, {.kind = Deed::closed, .node = row.node, .type = S_IFREG});
   Attr a;
   a.node = row.node;
   a.mode = row.mode;

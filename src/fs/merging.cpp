@@ -47,7 +47,7 @@ class Merging {
       FileSystem::MergeReport report;
       INDRA_TRY(settle(report.plan));
       if (request_.dry_run || report.plan.changes == 0) return report;
-      INDRA_TRY(fs_.space().need(kRowsPerStep * (report.plan.steps.size() + 8)));
+      INDRA_TRY(fs_.space().need(FileSystemImpl::kRowsPerStep * (report.plan.steps.size() + 8)));
       INDRA_LET(const bool done, apply(report));
       if (done) return report;
     }
@@ -55,8 +55,6 @@ class Merging {
   }
 
  private:
-  static constexpr std::uint64_t kRowsPerStep = 16 * 1024;  // pages that a step may dirty, in the WAL
-
   Result<MergePlan> plan(Tx& tx) {
     Tree& tree = fs_.tree();
     INDRA_LET(const auto bases,
@@ -161,10 +159,6 @@ class Merging {
     std::vector<std::shared_ptr<const BranchView>> published{source_};
     if (!target_->locked) published.push_back(target_);
     MergeEffect effect;
-    const auto written = [&](NodeId n) {
-      const auto s = fs_.sessions().find({target_->info.id, n});
-      return s && s->writers != 0;
-    };
     bool stale = false;
     auto done = fs_.mutate_published(published, [&](Tx& tx) -> Result<void> {
       INDRA_LET(report.plan, plan(tx));
@@ -177,18 +171,8 @@ class Merging {
       if (!picking) {
         INDRA_LET(report.moment, tree.begin_merge(tx, to, from));
       }
-      // Who writes to a file that gets a successor writes a version before the merge (S13).
-      Seq before;
-      for (const MergeStep& step : report.plan.steps) {
-        if (step.kind != MergeStep::Kind::change || before || !written(step.node)) continue;
-        INDRA_LET(before, tree.pin_before(tx, target_->head.merging()));
-      }
-      INDRA_LET(effect, apply_merge(tx, tree, who_, target_->head, report.plan, hooks));
+      INDRA_LET(effect, fs_.carry_out(tx, who_, *target_, report.plan, hooks));
       if (!picking) INDRA_TRY(tree.end_merge(tx, who_, to, from, report.moment));
-      for (const auto& l : effect.lost) {
-        const bool goes_on = l.replaced && S_ISREG(l.row.mode) && written(l.row.node);
-        fs_.was_replaced(to, l.row, goes_on ? before : Seq{});
-      }
       return {};
     });
     if (stale) return false;
@@ -196,22 +180,8 @@ class Merging {
     for (auto& [key, s] : staged)
       if (blobs.contains(key)) s->accept();
     report.applied = true;
-    tell(effect);
+    fs_.carried_out(target_->info.id, effect);
     return true;
-  }
-
-  void tell(const MergeEffect& effect) {
-    const BranchId b = target_->info.id;
-    fs_.poke();
-    for (const auto& l : effect.lost) fs_.released(b, l.row.node);
-    std::set<NodeId> nodes(effect.attributes.begin(), effect.attributes.end());
-    for (const auto& n : effect.names) {
-      fs_.notify(b, nullptr, Change::entry, n.was, n.at.parent, n.at.name);
-      nodes.insert(n.at.parent);
-    }
-    for (const NodeId n : effect.data) fs_.notify(b, nullptr, Change::data, n);
-    for (const NodeId n : nodes) fs_.notify(b, nullptr, Change::attributes, n);
-    for (const auto& l : effect.lost) fs_.notify(b, nullptr, Change::attributes, l.row.node);
   }
 
   FileSystemImpl& fs_;

@@ -1,4 +1,6 @@
 // docs/branches.md, G1..: a test for each rule of merging, on a real vault.
+// Long because each row of the table in docs/branches.md has its test here, in its order.
+#include <gmock/gmock.h>
 #include <sys/xattr.h>
 
 #include "fs/history.h"
@@ -564,6 +566,102 @@ TEST_F(Merge, GivenBadInput_WhenMerged_ThenItIsRefused) {
   EXPECT_EQ(refused("agent", "agent"), std::errc::invalid_argument);
   EXPECT_EQ(refused("none", "main"), std::errc::no_such_file_or_directory);
   EXPECT_EQ(refused("agent", "a/b"), std::errc::no_such_file_or_directory);
+}
+
+// What who watches the target hears (docs/design/editor-events.md, E10).
+class MergeTold : public Merge {
+ protected:
+  struct Front final : FrontEnd {
+    void changed(const Change&) override {}
+    void did(const Deed& d, bool own) override {
+      static constexpr const char* kWords[] = {"made",      "linked",  "removed", "moved",
+                                               "exchanged", "written", "closed",  "attributes"};
+      std::string s = kWords[d.kind];
+      if (own) s += " own";
+      if (d.from.parent) s += " from " + d.from.name;
+      if (d.to.parent) s += " to " + d.to.name;
+      if (d.other) s += " over another";
+      told.push_back(s);
+    }
+    [[nodiscard]] std::string_view name() const override { return "test"; }
+    std::vector<std::string> told;
+  };
+  using Told = std::vector<std::string>;
+  /// Merges `agent` into main, before the eyes of `front`.
+  Told told(const std::string& source = "agent") {
+    Front front;
+    ViewSpec spec;
+    spec.branch = "main";
+    auto watched = ok(fs->open_view(spec, &front));
+    merge(source, "main", {});
+    watched.reset();
+    return front.told;
+  }
+};
+
+TEST_F(MergeTold, E10_GivenEachKindOfChange_WhenMerged_ThenItIsToldInAnOrderThatCanBeDoneAgain) {
+  begin();
+  write("main", "/gone", "x");
+  write("main", "/moves", "y");
+  pause();
+  fork("b");
+  write("b", "/f", "other text\n");
+  chmod("b", "/d", 0700);
+  unlink("b", "/gone");
+  rename("b", "/moves", "/d/moved");
+  mkdir("b", "/n");
+  write("b", "/n/new", "new");
+  link("b", "/d/g", "/hard");
+  EXPECT_THAT(told("b"), testing::UnorderedElementsAre("removed from gone", "made to n", "made to new",
+                                                       "linked to hard", "moved from moves to moved",
+                                                       "closed", "written", "closed", "attributes"));
+  EXPECT_EQ(tree("main"), tree("b"));
+}
+
+TEST_F(MergeTold, E10_GivenADirectoryThatIsLeftAndGoes_WhenMerged_ThenWhatLeavesItIsToldFirst) {
+  begin();
+  rename("agent", "/d/g", "/g");
+  rmdir("agent", "/d");
+  EXPECT_EQ(told(), (Told{"moved from g", "removed from d", "moved to g"}));
+}
+
+TEST_F(MergeTold, E10_GivenTwoNamesThatChanged_WhenMerged_ThenBothGoBeforeTheyCome) {
+  begin();
+  write("main", "/h", "h");
+  pause();
+  fork("other");
+  rename("other", "/f", "/t");
+  pause();
+  rename("other", "/h", "/f");
+  pause();
+  rename("other", "/t", "/h");
+  const Told all = told("other");
+  ASSERT_EQ(all.size(), 4u);
+  EXPECT_THAT(Told(all.begin(), all.begin() + 2),
+              testing::UnorderedElementsAre("moved from f", "moved from h"));
+  EXPECT_THAT(Told(all.begin() + 2, all.end()), testing::UnorderedElementsAre("moved to f", "moved to h"));
+}
+
+TEST_F(MergeTold, E10_GivenAFileThatIsOpen_WhenMerged_ThenANewOneComesInItsPlace) {
+  begin();
+  write("agent", "/f", "new");
+  const Handle h = ok(view("main").open(me, node("main", "/f"), O_RDONLY));
+  EXPECT_EQ(told(), (Told{"moved to f over another"}));
+  view("main").release(h);
+}
+
+TEST_F(MergeTold, E10_GivenNothingNewOrOnlyAPlan_WhenMerged_ThenNothingIsTold) {
+  begin();
+  EXPECT_EQ(told(), Told{});
+  write("agent", "/f", "new");
+  Front front;
+  ViewSpec spec;
+  spec.branch = "main";
+  auto watched = ok(fs->open_view(spec, &front));
+  FileSystem::MergeRequest r;
+  r.dry_run = true;
+  join(r);
+  EXPECT_EQ(front.told, Told{});
 }
 
 }  // namespace

@@ -23,6 +23,7 @@
 #include "base/result.h"
 #include "base/strong.h"
 #include "base/time.h"
+#include "tree/deed.h"
 
 namespace indra {
 
@@ -95,6 +96,9 @@ class FrontEnd {
  public:
   virtual ~FrontEnd() = default;
   virtual void changed(const Change&) = 0;
+  /// Deeds upon names come in the order of their mutations, from inside them: it must only enqueue, and take
+  /// nothing but leaves of the lock order. The front end's `own` come too, its own other deeds do not.
+  virtual void did(const Deed&, bool /*own*/) {}
   [[nodiscard]] virtual std::string_view name()
       const = 0;  ///< "fuse", "cli", "sftp": goes into the change feed
 };
@@ -118,6 +122,10 @@ class View {
   /// so a node is found by its number, for file handles.
   [[nodiscard]] virtual Result<Attr> lookup(NodeId parent, std::string_view name) = 0;
   virtual void forget(NodeId node, std::uint64_t n) = 0;
+  /// One more reference on a node, named or not. ENOENT when there is none any more.
+  [[nodiscard]] virtual Result<Attr> refer(NodeId node) = 0;
+  /// A directory in which the node has a name; 0 = none, or not known.
+  [[nodiscard]] virtual Result<NodeId> parent_of(NodeId node) = 0;
 
   [[nodiscard]] virtual Result<Attr> getattr(NodeId node) = 0;
   [[nodiscard]] virtual Result<Attr> setattr(const Caller&, NodeId node, const SetAttr&) = 0;

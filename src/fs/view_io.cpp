@@ -41,7 +41,7 @@ Result<Handle> ViewImpl::open(const Caller& c, NodeId node, int flags) {
     return change(c, h, suid, [](Session& s) INDRA_NO_ANALYSIS { return s.content->truncate(0); });
   }();
   if (!r) {
-    release(h);
+    end(h);
     return fail(r.error());
   }
   return h;
@@ -85,6 +85,8 @@ Result<Opened> ViewImpl::create(const Caller& c, NodeId parent, std::string_view
     if (made) {
       hold(made->node);
       session = fs_.sessions().acquire(key(made->node));
+      fs_.did(branch(), this,
+              {.kind = Deed::made, .node = made->node, .type = S_IFREG, .to = {parent, std::string{name}}});
     }
     return made;
   }));
@@ -152,6 +154,13 @@ Result<void> ViewImpl::flush(const Caller&, Handle h) {
 }
 
 void ViewImpl::release(Handle h) {
+  // First: what is closed is renamed soon, and who watches hears in that order.
+  if (const OpenFile& f = file(h); f.session && (f.flags & O_ACCMODE) != O_RDONLY)
+    fs_.did(branch(), this, {.kind = Deed::closed, .node = f.session->key.node, .type = S_IFREG});
+  end(h);
+}
+
+void ViewImpl::end(Handle h) {
   const std::unique_ptr<OpenFile> f{&file(h)};
   if (!f->session) return;
   Session& s = *f->session;
@@ -245,6 +254,7 @@ Result<std::uint64_t> ViewImpl::copy_file_range(const Caller& c, Handle from, st
   }
   if (c.uid != 0) INDRA_TRY(kill_suid_sgid(c, b.key.node));
   fs_.notify(branch(), this, Change::data, b.key.node);
+  fs_.did(branch(), this, {.kind = Deed::written, .node = b.key.node, .type = S_IFREG});
   return done;
 }
 

@@ -116,6 +116,18 @@ Result<Attr> ViewImpl::lookup(NodeId parent, std::string_view name) {
   return attr(*row);
 }
 
+Result<Attr> ViewImpl::refer(NodeId node) {
+  hold(node);  // first: who reaps orphans looks at this inside a mutation
+  auto r = getattr(node);
+  if (!r) forget(node, 1);
+  return r;
+}
+
+Result<NodeId> ViewImpl::parent_of(NodeId node) {
+  INDRA_LET(const NodeRow row, fs_.writer().read([&](Tx& tx) { return fs_.tree().node(tx, chain_, node); }));
+  return row.parent;
+}
+
 Result<Attr> ViewImpl::getattr(NodeId node) {
   const Ahead a = ahead(node);
   INDRA_LET(const NodeRow row, fs_.writer().read([&](Tx& tx) { return fs_.tree().node(tx, chain_, node); }));
@@ -174,7 +186,7 @@ Result<Attr> ViewImpl::setattr(const Caller& c, NodeId node, const SetAttr& set)
     const auto session = file(h).session;
     // With nobody else writing this is a whole change of its own.
     if (r && session.use_count() <= 3 && !session->unlinked) r = fs_.publish(*session);
-    release(h);
+    end(h);
     if (!r) return fail(r.error());
   }
   const bool rest =
@@ -211,7 +223,10 @@ Result<Attr> ViewImpl::setattr(const Caller& c, NodeId node, const SetAttr& set)
     }
   }
   fs_.poke();
-  if (rest) fs_.notify(branch(), this, Change::attributes, node);
+  if (rest) {
+    fs_.notify(branch(), this, Change::attributes, node);
+    fs_.did(branch(), this, {.kind = Deed::attributes, .node = node});
+  }
   return getattr(node);
 }
 
@@ -244,7 +259,14 @@ Result<Attr> ViewImpl::make(const Caller& c, NodeId parent, std::string_view nam
     base.rdev = init.rdev;
     base.target = std::move(init.target);
     auto made = fs_.tree().create(tx, w, chain_, parent, name, base);
-    if (made) hold(made->node);
+    if (made) {
+      hold(made->node);
+      fs_.did(branch(), this,
+              {.kind = Deed::made,
+               .node = made->node,
+               .type = made->mode & S_IFMT,
+               .to = {parent, std::string{name}}});
+    }
     return made;
   }));
   fs_.poke();
@@ -288,7 +310,12 @@ Result<Attr> ViewImpl::link(const Caller& c, NodeId node, NodeId parent, std::st
   const Ahead a = ahead(node);
   INDRA_LET(const NodeRow row, fs_.writer().mutate([&](Tx& tx) -> Result<NodeRow> {
     auto r = fs_.tree().link(tx, w, chain_, node, parent, name);
-    if (r) hold(node);
+    if (r) {
+      hold(node);
+      fs_.did(
+          branch(), this,
+          {.kind = Deed::linked, .node = node, .type = r->mode & S_IFMT, .to = {parent, std::string{name}}});
+    }
     return r;
   }));
   fs_.poke();
@@ -311,7 +338,14 @@ Result<void> ViewImpl::unlink(const Caller& c, NodeId parent, std::string_view n
   const Who w = who(c);
   INDRA_LET(const NodeRow row, fs_.writer().mutate([&](Tx& tx) -> Result<NodeRow> {
     auto r = fs_.tree().unlink(tx, w, chain_, parent, name);
-    if (r) lost_name(*r);
+    if (r) {
+      lost_name(*r);
+      fs_.did(branch(), this,
+              {.kind = Deed::removed,
+               .node = r->node,
+               .type = r->mode & S_IFMT,
+               .from = {parent, std::string{name}}});
+    }
     return r;
   }));
   fs_.poke();
@@ -327,7 +361,11 @@ Result<void> ViewImpl::rmdir(const Caller& c, NodeId parent, std::string_view na
   const Who w = who(c);
   INDRA_LET(const NodeRow row, fs_.writer().mutate([&](Tx& tx) -> Result<NodeRow> {
     auto r = fs_.tree().rmdir(tx, w, chain_, parent, name);
-    if (r) fs_.orphaned(branch(), r->node);
+    if (r) {
+      fs_.orphaned(branch(), r->node);
+      fs_.did(branch(), this,
+              {.kind = Deed::removed, .node = r->node, .type = S_IFDIR, .from = {parent, std::string{name}}});
+    }
     return r;
   }));
   fs_.poke();
@@ -357,6 +395,17 @@ Result<void> ViewImpl::rename(const Caller& c, NodeId from_parent, std::string_v
     auto renamed = fs_.tree().rename(tx, w, chain_, from_parent, from, to_parent, to, flags);
     if (renamed && renamed->replaced && (flags & RENAME_EXCHANGE) == 0)
       fs_.was_replaced(branch(), *renamed->replaced, pinned);
+    if (renamed && !renamed->nothing) {
+      const NodeRow* const other = renamed->replaced ? &*renamed->replaced : nullptr;
+      fs_.did(branch(), this,
+              {.kind = (flags & RENAME_EXCHANGE) != 0 ? Deed::exchanged : Deed::moved,
+               .node = renamed->moved.node,
+               .type = renamed->moved.mode & S_IFMT,
+               .from = {from_parent, std::string{from}},
+               .to = {to_parent, std::string{to}},
+               .other = other != nullptr ? other->node : NodeId{},
+               .other_type = other != nullptr ? other->mode & S_IFMT : 0});
+    }
     return renamed;
   }));
   fs_.poke();

@@ -94,6 +94,7 @@ Result<void> ViewImpl::setxattr(const Caller& c, NodeId node, std::string_view n
   }
   fs_.poke();
   fs_.notify(branch(), this, Change::attributes, node);
+  fs_.did(branch(), this, {.kind = Deed::attributes, .node = node});
   return {};
 }
 
@@ -107,6 +108,7 @@ Result<void> ViewImpl::removexattr(const Caller& c, NodeId node, std::string_vie
       [&](Tx& tx) { return fs_.tree().set_xattr(tx, w, chain_, node, name, std::nullopt, 0); }));
   fs_.poke();
   fs_.notify(branch(), this, Change::attributes, node);
+  fs_.did(branch(), this, {.kind = Deed::attributes, .node = node});
   return {};
 }
 

@@ -12,13 +12,14 @@ namespace indra {
 namespace {
 constexpr std::uint64_t kRoomForJobs = 16ull << 20;
 constexpr int kSlices = 64;  // of one job, before the others have their turn
-// S14: how much of the disk is made free, and how much of the history goes before that is looked at again.
+// S15: how much of the disk is made free, and how much of the history goes before that is looked at again.
 constexpr std::uint64_t kRoomPart = 32;
 constexpr int kHistoryPart = 8;
 constexpr const char* kFold = "fold";
 constexpr const char* kFree = "free";
 constexpr const char* kThin = "thin";
 constexpr const char* kSweep = "sweep";
+constexpr const char* kScrub = "scrub";
 constexpr const char* kSnapshot = "snapshot";
 }  // namespace
 
@@ -76,12 +77,13 @@ bool FileSystemImpl::make_room() {
 // What one slice finishes is no job: the flags are raised more often than there is something behind them.
 std::vector<std::string> FileSystemImpl::wanted_work() {
   std::vector<std::string> wanted;
-  if (writer_->failed()) return wanted;  // D7
   const auto ask = [&](const char* kind, const auto& left) INDRA_NO_ANALYSIS {
     if (std::any_of(doing_.begin(), doing_.end(), [&](const auto& j) { return j.kind == kind; })) return;
     const Result<bool> there = left();
     if (!there || *there) wanted.emplace_back(kind);  // an error will be the job's
   };
+  if (scrub_wanted_) ask(kScrub, [] { return Result<bool>{true}; });
+  if (writer_->failed()) return wanted;  // D7
   ask(kFold, [&] { return store_->at_rest(ContentStore::Work::fold).map(std::logical_not<>{}); });
   ask(kFree, [&] { return store_->at_rest(ContentStore::Work::free).map(std::logical_not<>{}); });
   if (thin_wanted_) ask(kThin, [&] { return thin_slice(); });
@@ -115,6 +117,10 @@ Result<bool> FileSystemImpl::work_on(const OwnWork::Job& job) {
   if (job.kind == kSnapshot) {
     INDRA_TRY(scheduled_snapshot(job));
     return true;
+  }
+  if (job.kind == kScrub) {
+    INDRA_LET(const bool more, scrub_some());
+    return !more;
   }
   const bool fold = job.kind == kFold, content = fold || job.kind == kFree;
   if (!content && job.kind != kThin && job.kind != kSweep)

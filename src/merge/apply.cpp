@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <unordered_map>
+#include <unordered_set>
 
 namespace indra {
 namespace {
@@ -33,14 +34,17 @@ class Applier {
     for (const MergeStep& s : plan.steps)
       if (s.kind == Kind::follow) INDRA_TRY(follow(s));
     std::unordered_map<const MergeStep*, NodeId> lifted;
+    std::unordered_map<const MergeStep*, std::uint32_t> types;
     for (const MergeStep& s : plan.steps) {
       if (s.kind != Kind::move) continue;
       INDRA_LET(const NodeRow row, tree_.lift(tx_, chain_, s.at.parent, s.at.name));
       effect_.names.push_back({s.at, row.node});
       lifted[&s] = row.node;
+      types[&s] = row.mode & S_IFMT;
     }
     for (const MergeStep& s : plan.steps)
       if (s.kind == Kind::remove) INDRA_TRY(remove(s));
+    const auto halves = told_apart(plan, lifted, types);
     for (const MergeStep& s : plan.steps) {
       if (s.kind == Kind::add) INDRA_TRY(add(s));
       if (s.kind == Kind::move) {
@@ -48,12 +52,21 @@ class Applier {
                   tree_.lay(tx_, who_, chain_, lifted.at(&s), s.at, here(s.to.parent), s.to.name));
         effect_.names.push_back({{row.parent, s.to.name}, {}});
         effect_.attributes.push_back(row.node);
+        tell({.kind = Deed::moved,
+              .node = row.node,
+              .type = types.at(&s),
+              .from = halves.contains(&s) ? Deed::Place{} : Deed::Place{s.at.parent, s.at.name},
+              .to = {row.parent, s.to.name}});
       }
       if (s.kind == Kind::link) {
         const NodeId node = s.of_added ? here(s.node) : now(s.node);
         INDRA_LET(const NodeRow row, tree_.link(tx_, who_, chain_, node, here(s.to.parent), s.to.name));
         effect_.names.push_back({{here(s.to.parent), s.to.name}, {}});
         effect_.attributes.push_back(row.node);
+        tell({.kind = Deed::linked,
+              .node = row.node,
+              .type = row.mode & S_IFMT,
+              .to = {here(s.to.parent), s.to.name}});
       }
     }
     return std::move(effect_);
@@ -70,6 +83,49 @@ class Applier {
     return it == successor_.end() ? id : it->second;
   }
 
+  void tell(Deed d) { effect_.told.push_back(std::move(d)); }
+  void tell_content(NodeId n) {
+    effect_.told_after.push_back({.kind = Deed::written, .node = n, .type = S_IFREG});
+    effect_.told_after.push_back({.kind = Deed::closed, .node = n, .type = S_IFREG});
+  }
+
+  /// The moves that cannot be told as one rename, because the old place is gone or taken by then: that the
+  /// names go is told before all else.
+  using Moves = std::unordered_map<const MergeStep*, NodeId>;
+  std::unordered_set<const MergeStep*> told_apart(
+      const MergePlan& plan, const Moves& lifted,
+      const std::unordered_map<const MergeStep*, std::uint32_t>& types) {
+    std::unordered_set<const MergeStep*> apart;
+    if (lifted.empty()) return apart;
+    std::set<std::pair<NodeId, std::string_view>> taken;
+    for (const MergeStep& s : plan.steps)
+      if (s.kind == Kind::add || s.kind == Kind::move || s.kind == Kind::link)
+        taken.emplace(s.to.parent, s.to.name);
+    std::unordered_set<NodeId> gone;
+    for (const Deed& d : effect_.told)
+      if (d.kind == Deed::removed) gone.insert(d.node);
+    std::vector<Deed> first;
+    for (const MergeStep& s : plan.steps) {
+      const auto it = lifted.find(&s);
+      if (it == lifted.end()) continue;
+      if (!gone.contains(s.at.parent) && !taken.contains({s.at.parent, s.at.name})) continue;
+      apart.insert(&s);
+      first.push_back(
+          {.kind = Deed::moved, .node = it->second, .type = types.at(&s), .from = {s.at.parent, s.at.name}});
+    }
+    effect_.told.insert(effect_.told.begin(), first.begin(), first.end());
+    return apart;
+  }
+  /// A new node took the name of an old one.
+  void tell_successor(const MergeStep& s, const NodeRow& row, NodeId old, std::uint32_t old_mode) {
+    tell({.kind = Deed::moved,
+          .node = row.node,
+          .type = row.mode & S_IFMT,
+          .to = {s.at.parent, s.at.name},
+          .other = old,
+          .other_type = old_mode & S_IFMT});
+  }
+
   Result<void> follow(const MergeStep& s) {
     const auto successor = successor_.find(s.node);
     if (successor == successor_.end()) return {};
@@ -78,6 +134,7 @@ class Applier {
     INDRA_TRY(remove(s, true));
     INDRA_LET(const NodeRow row, tree_.link(tx_, who_, chain_, successor->second, s.at.parent, s.at.name));
     effect_.attributes.push_back(row.node);
+    tell_successor(s, row, s.node, edge->type);
     return {};
   }
 
@@ -88,6 +145,11 @@ class Applier {
                                      ? tree_.rmdir(tx_, who_, chain_, s.at.parent, s.at.name)
                                      : tree_.unlink(tx_, who_, chain_, s.at.parent, s.at.name));
     effect_.names.push_back({s.at, row.node});
+    if (!replaced)
+      tell({.kind = Deed::removed,
+            .node = row.node,
+            .type = row.mode & S_IFMT,
+            .from = {s.at.parent, s.at.name}});
     if (row.nlink == 0)
       effect_.lost.push_back({row, replaced});
     else
@@ -102,6 +164,8 @@ class Applier {
     if (!s.second) added_[s.row.node] = row.node;
     effect_.names.push_back({{row.parent, s.to.name}, {}});
     effect_.attributes.push_back(row.parent);
+    tell({.kind = Deed::made, .node = row.node, .type = row.mode & S_IFMT, .to = {row.parent, s.to.name}});
+    if (S_ISREG(row.mode)) tell({.kind = Deed::closed, .node = row.node, .type = S_IFREG});
     return set_xattrs(row.node, s.xattrs);
   }
 
@@ -128,6 +192,7 @@ class Applier {
                   s.text ? hooks_.text(tx_, *s.text) : Result<BlobInfo>{info_of(*s.content)});
         INDRA_LET(row, tree_.set_content(tx_, who_, chain_, s.node, info, hooks_.now, hooks_.now, true));
         effect_.data.push_back(s.node);
+        tell_content(s.node);
       }
     }
     if (s.mode || s.uid || s.gid) {
@@ -141,6 +206,8 @@ class Applier {
           tree_.set_flags(tx_, who_, chain_, row.node, (row.flags & ~std::uint32_t{kNoVersions}) | *s.flags));
     INDRA_TRY(set_xattrs(row.node, s.xattrs));
     effect_.attributes.push_back(row.node);
+    if (row.node == s.node && (s.mode || s.uid || s.gid || !s.xattrs.empty()))
+      effect_.told_after.push_back({.kind = Deed::attributes, .node = s.node, .type = row.mode & S_IFMT});
     return {};
   }
 
@@ -174,11 +241,13 @@ class Applier {
       INDRA_LET(NodeRow row,
                 tree_.lay(tx_, who_, chain_, made.node, {s.at.parent, beside}, s.at.parent, s.at.name));
       successor_[old.node] = row.node;
+      tell_successor(s, row, old.node, old.mode);
       return row;
     }
     INDRA_LET(Tree::Renamed r,
               tree_.rename(tx_, who_, chain_, s.at.parent, beside, s.at.parent, s.at.name, 0));
     successor_[old.node] = r.moved.node;
+    tell_successor(s, r.moved, old.node, old.mode);
     effect_.names.push_back({s.at, old.node});
     if (r.replaced && r.replaced->nlink == 0)
       effect_.lost.push_back({*r.replaced, true});

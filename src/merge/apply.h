@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "merge/plan.h"
+#include "tree/deed.h"
 
 namespace indra {
 
@@ -31,6 +32,10 @@ struct MergeEffect {
     bool replaced = false;  ///< by its successor
   };
   std::vector<Lost> lost;  ///< nodes without a name from now on
+  /// The same as who watches hears it, one after the other. A name that goes elsewhere is told as one rename
+  /// where its old place stays, and else as one that goes and one that comes.
+  std::vector<Deed> told;        ///< names, and that new files are whole
+  std::vector<Deed> told_after;  ///< content and attributes of what was there before
 };
 [[nodiscard]] Result<MergeEffect> apply_merge(Tx&, Tree&, const Who&, const Chain& target, const MergePlan&,
                                               const MergeHooks&);

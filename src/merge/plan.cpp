@@ -13,6 +13,11 @@ const char* conflict_name(MergeConflict::Kind k) {
   return kNames[static_cast<int>(k)];
 }
 
+const char* step_name(MergeStep::Kind k) {
+  static constexpr const char* kNames[] = {"remove", "move", "add", "link", "change", "change"};
+  return kNames[static_cast<int>(k)];
+}
+
 const char* outcome_name(MergeConflict::Outcome o) {
   static constexpr const char* kNames[] = {"target", "source", "both", "markers"};
   return kNames[static_cast<int>(o)];

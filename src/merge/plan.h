@@ -98,6 +98,7 @@ struct MergeStep {
   std::optional<std::uint32_t> flags;
   std::map<std::string, std::optional<Bytes>> xattrs;
 };
+[[nodiscard]] const char* step_name(MergeStep::Kind);
 
 struct MergePlan {
   std::vector<MergeStep> steps;

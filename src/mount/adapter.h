@@ -18,6 +18,7 @@
 #include "fs/view.h"
 #include "mount/internal/known_nodes.h"
 #include "mount/internal/notifier.h"
+#include "mount/internal/raiser.h"
 #include "mount/layout.h"
 #include "mount/options.h"
 
@@ -86,6 +87,8 @@ class Adapter {
   [[nodiscard]] Result<void> start(Views&);
   /// From here on the kernel is told what changes; what changed since start() first.
   void notify() { notifier_.start(); }
+  /// From here on who watches hears of what others do. `device`: st_dev of the mount.
+  void raise(std::uint64_t device) { raiser_.start(*layout_, device); }
   /// No more notifications; closes all views.
   void stop();
 
@@ -148,6 +151,17 @@ class Adapter {
   bool stop_waiting(std::uint64_t unique);  ///< true: the wait ends with EINTR
   [[nodiscard]] bool keeps_locks() const noexcept { return options_.locks == LockMode::daemon; }
 
+  // Requests of the process that replays deeds of others, which happened already (editor-events.md, E3).
+  [[nodiscard]] bool replays(const Caller& c) const noexcept { return raiser_.replays(c.pid); }
+  Result<Entry> replay_lookup(Call&, WireId parent, std::string_view name);
+  Result<Entry> replay_make(Call&, WireId parent, std::string_view name);
+  Result<void> replay_remove(WireId parent, std::string_view name);
+  Result<void> replay_rename(WireId from_parent, std::string_view from, WireId to_parent,
+                             std::string_view to);
+  Result<AttrReply> replay_setattr(Call&, WireId);
+  Result<OpenReply> replay_open(WireId);
+  static constexpr Handle kReplayHandle = ~Handle{0};
+
   /// After the reply was written: invalidates again what a change overtook meanwhile.
   void sent(const Call&);
   /// The same for one item of a listing.
@@ -157,6 +171,7 @@ class Adapter {
 
   [[nodiscard]] const Layout& layout() const noexcept { return *layout_; }
   [[nodiscard]] const Notifier& notifier() const noexcept { return notifier_; }
+  [[nodiscard]] Raiser& raiser() noexcept { return raiser_; }
   /// See Notifier::after.
   void in_step(std::function<void()> then) { notifier_.after(std::move(then)); }
   [[nodiscard]] bool caught_up(std::chrono::milliseconds limit) { return notifier_.caught_up(limit); }
@@ -169,6 +184,7 @@ class Adapter {
   /// What a file handle names: no name, so nothing of a name stays cached.
   Entry handle_of(Call& c, Slot& s, WireId from, const Attr& attr);
   Entry entry_of(Call&, Slot&, WireId parent, std::string_view name, const Attr&);
+  Entry replayed(WireId parent, const Raiser::Node&);
   OpenReply opened(const Slot&, Handle, int flags, bool created) const;
   Result<Created> create_in(Call&, Slot&, WireId parent, std::string_view name, std::uint32_t mode,
                             int flags);
@@ -179,6 +195,7 @@ class Adapter {
   KnownNodes known_;
   ChangeCounters counters_;
   Notifier notifier_;
+  Raiser raiser_;
   std::unique_ptr<Layout> layout_;
   [[nodiscard]] FileLocks::File locked_file(const LockRequest&) const;
   /// Below branches/ an open file that is written claims the branch for who keeps the locks here.

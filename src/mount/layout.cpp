@@ -36,18 +36,18 @@ bool contains(const std::vector<std::string>& names, std::string_view name) {
 
 }  // namespace
 
-Layout::Layout(const MountOptions& options, Views& views, Slot::Hear hear)
+Layout::Layout(const MountOptions& options, Views& views, Slot::Ear ear)
     : options_{options},
       views_{views},
-      hear_{std::move(hear)},
+      ear_{std::move(ear)},
       branch_root_{options.layout == LayoutKind::plain ? fixed_id::root : fixed_id::vault},
       since_{system_clock().now()},
       slots_(kViews) {}
 
 Layout::~Layout() = default;
 
-Result<std::unique_ptr<Layout>> Layout::make(const MountOptions& options, Views& views, Slot::Hear hear) {
-  std::unique_ptr<Layout> l{new Layout{options, views, std::move(hear)}};
+Result<std::unique_ptr<Layout>> Layout::make(const MountOptions& options, Views& views, Slot::Ear ear) {
+  std::unique_ptr<Layout> l{new Layout{options, views, std::move(ear)}};
   ViewSpec spec = options.view;
   spec.read_only = spec.read_only || options.read_only;
   INDRA_TRY(l->open({}, spec));
@@ -71,7 +71,7 @@ Result<Slot*> Layout::open(std::string key, const ViewSpec& spec) {
     }
   }
   ++opened_;
-  auto s = std::make_unique<Slot>(index, opened_, branch_root_, hear_);
+  auto s = std::make_unique<Slot>(index, opened_, branch_root_, ear_);
   INDRA_LET(s->view_, views_.open_view(spec, s.get()));
   s->root_ = s->view_->root();
   if (index != 0) s->root_wire_ = (index << 48) | static_cast<WireId>(s->root_.raw());
@@ -81,6 +81,19 @@ Result<Slot*> Layout::open(std::string key, const ViewSpec& spec) {
   slots_[index].store(s.get(), std::memory_order_release);
   owned_.push_back(std::move(s));
   return owned_.back().get();
+}
+
+Slot* Layout::acquire(WireId id) {
+  if (id >> 48 == 0) return slot(id);  // the mounted one stays
+  const MutexLock lock{mutex_};
+  Slot* s = slot(id);
+  if (s != nullptr) hold(*s);
+  return s;
+}
+
+std::string Layout::path_of(const Slot& s) const {
+  if (s.index_ == 0) return branch_root_ == fixed_id::root ? "" : "vault";
+  return (s.key_.starts_with("b:") ? "branches/" : "snapshots/") + s.key_.substr(2);
 }
 
 void Layout::let_go(Slot& s, std::uint64_t n) {
@@ -97,7 +110,7 @@ void Layout::let_go(Slot& s, std::uint64_t n) {
 
 bool Layout::is_directory(WireId id) noexcept {
   return id == fixed_id::root || id == fixed_id::indra || id == fixed_id::branches ||
-         id == fixed_id::snapshots;
+         id == fixed_id::snapshots || id == fixed_id::stage;
 }
 
 Result<Attr> Layout::fixed_attr(WireId id) const {
@@ -108,7 +121,7 @@ Result<Attr> Layout::fixed_attr(WireId id) const {
   a.atime = a.mtime = a.ctime = a.btime = since_;
   a.nlink = 1;
   if (is_directory(id)) {
-    a.mode = S_IFDIR | (id == fixed_id::indra ? 0700u : 0755u);
+    a.mode = S_IFDIR | (id == fixed_id::indra || id == fixed_id::stage ? 0700u : 0755u);
     a.nlink = 2;
   } else if (id == fixed_id::here) {
     a.mode = S_IFLNK | 0777;

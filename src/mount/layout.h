@@ -29,16 +29,20 @@ namespace fixed_id {
 inline constexpr WireId root = 1, vault = 2, peers = 3, realms = 4, indra = 5, attention_log = 6,
                         heat_json = 7, peers_json = 8, player_json = 9, status_json = 10,
                         sync_status_json = 11, branches = 12, snapshots = 13,
-                        here = 14;  // `here`: the mounted branch in branches/, a link to ../vault
+                        here = 14,  // the mounted branch in branches/, a link to ../vault
+    stage = 15;                     // hidden: for raising events (docs/design/editor-events.md)
 inline constexpr WireId end = 16;   // NodeIds other than a root's start here
 }  // namespace fixed_id
 
 /// One view of the mount, and the ear through which it tells of changes.
 class Slot final : public FrontEnd {
  public:
-  using Hear = std::function<void(Slot&, const Change&)>;
-  Slot(std::uint64_t index, std::uint64_t generation, WireId root_wire, Hear hear)
-      : index_{index}, generation_{generation}, root_wire_{root_wire}, hear_{std::move(hear)} {}
+  struct Ear {
+    std::function<void(Slot&, const Change&)> changed;
+    std::function<void(Slot&, const Deed&, bool own)> did;
+  };
+  Slot(std::uint64_t index, std::uint64_t generation, WireId root_wire, const Ear& ear)
+      : index_{index}, generation_{generation}, root_wire_{root_wire}, ear_{ear} {}
 
   [[nodiscard]] View& view() const noexcept { return *view_; }
   [[nodiscard]] std::uint64_t index() const noexcept { return index_; }
@@ -53,7 +57,10 @@ class Slot final : public FrontEnd {
 
   /// Before its view is open the kernel holds nothing of it.
   void changed(const Change& c) override {
-    if (open_.load(std::memory_order_acquire)) hear_(*this, c);
+    if (open_.load(std::memory_order_acquire)) ear_.changed(*this, c);
+  }
+  void did(const Deed& d, bool own) override {
+    if (open_.load(std::memory_order_acquire)) ear_.did(*this, d, own);
   }
   [[nodiscard]] std::string_view name() const override { return "fuse"; }
 
@@ -61,7 +68,7 @@ class Slot final : public FrontEnd {
   friend class Layout;
   const std::uint64_t index_, generation_;
   WireId root_wire_;
-  Hear hear_;
+  const Ear& ear_;
   NodeId root_{};
   std::atomic<bool> open_{false};  // root_ and root_wire_ are set
   std::string key_;                // "b:NAME" or "s:NAME"; empty for the mounted branch
@@ -72,7 +79,7 @@ class Slot final : public FrontEnd {
 
 class Layout {
  public:
-  [[nodiscard]] static Result<std::unique_ptr<Layout>> make(const MountOptions&, Views&, Slot::Hear);
+  [[nodiscard]] static Result<std::unique_ptr<Layout>> make(const MountOptions&, Views&, Slot::Ear);
   ~Layout();
 
   /// The view a wire id belongs to, nullptr for a fixed one.
@@ -84,6 +91,10 @@ class Layout {
   }
   [[nodiscard]] Slot& mounted() const noexcept { return *slots_[0].load(std::memory_order_relaxed); }
 
+  /// slot(), held until let_go().
+  [[nodiscard]] Slot* acquire(WireId) INDRA_EXCLUDES(mutex_);
+  /// Where the root of a view is, relative to the mount point.
+  [[nodiscard]] std::string path_of(const Slot&) const;
   void hold(Slot& s) noexcept {
     if (s.index_ != 0) s.refs_.fetch_add(1, std::memory_order_relaxed);
   }
@@ -112,12 +123,12 @@ class Layout {
 
  private:
   static constexpr std::size_t kViews = 4096;
-  Layout(const MountOptions& options, Views& views, Slot::Hear hear);
+  Layout(const MountOptions& options, Views& views, Slot::Ear ear);
   [[nodiscard]] Result<Slot*> open(std::string key, const ViewSpec&) INDRA_EXCLUDES(mutex_);
 
   const MountOptions options_;
   Views& views_;
-  const Slot::Hear hear_;
+  const Slot::Ear ear_;
   const WireId branch_root_;
   const TimeNs since_;
   std::vector<std::atomic<Slot*>> slots_;

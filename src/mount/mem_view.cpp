@@ -34,6 +34,7 @@ struct Node {
   std::uint64_t next_cookie = 1;
   std::map<std::string, Bytes, std::less<>> xattrs;
   std::uint64_t refs = 0, opens = 0;
+  NodeId parent{};  // where it was put last
 };
 
 struct Open {
@@ -142,6 +143,7 @@ class MemTree {
     const std::uint64_t cookie = dir.next_cookie++;
     dir.entries.emplace(name, std::pair{id, cookie});
     dir.order.emplace(cookie, name);
+    if (Node* n = find(NodeId{id})) n->parent = dir.attr.node;
     touch(dir, true);
   }
   void erase(Node& dir, std::string_view name) {
@@ -157,7 +159,16 @@ class MemTree {
         for (const Change& c : changes) f->changed(c);
   }
 
+  /// Upon names: called under mutex_, so that deeds come in their order.
+  void did(const FrontEnd* by, const Deed& deed) {
+    if (deed.kind < Deed::written) ++deeds_;
+    const std::shared_lock lock{fronts_mutex_};
+    for (FrontEnd* f : fronts_)
+      if (f != by || deed.kind < Deed::written) f->did(deed, f == by);
+  }
+
   std::mutex mutex_;
+  std::uint64_t deeds_ = 0;
   std::unordered_map<std::int64_t, Node> nodes_;
   std::unordered_map<Handle, Open> handles_;
   std::int64_t next_ = 16, root_ = 0;
@@ -214,6 +225,17 @@ class MemView final : public View {
       tree_->drop_if_dead(node.raw());
     }
   }
+  Result<Attr> refer(NodeId node) override {
+    const std::lock_guard lock{tree_->mutex_};
+    INDRA_LET(Node * n, any(node));
+    ++n->refs;
+    return n->attr;
+  }
+  Result<NodeId> parent_of(NodeId node) override {
+    const std::lock_guard lock{tree_->mutex_};
+    INDRA_LET(Node * n, any(node));
+    return n->parent;
+  }
   Result<Attr> getattr(NodeId node) override {
     op("getattr");
     Attr attr;
@@ -247,6 +269,9 @@ class MemView final : public View {
       result = n->attr;
     }
     tell({{s.size ? Change::data : Change::attributes, node, {}, {}}});
+    if (s.size) tree_->did(front_, {.kind = Deed::written, .node = node, .type = S_IFREG});
+    if (s.mode || s.uid || s.gid || s.atime || s.mtime)
+      tree_->did(front_, {.kind = Deed::attributes, .node = node});
     return result;
   }
   Result<std::string> readlink(NodeId node) override {
@@ -284,6 +309,10 @@ class MemView final : public View {
       ++n->refs;
       touch(*n, false);
       result = n->attr;
+      tree_->did(front_, {.kind = Deed::linked,
+                          .node = node,
+                          .type = n->attr.mode & S_IFMT,
+                          .to = {parent, std::string{name}}});
     }
     tell({{Change::entry, node, parent, std::string{name}}});
     return result;
@@ -344,6 +373,13 @@ class MemView final : public View {
       }
       changes = {{Change::entry, NodeId{moved}, from_parent, std::string{from}},
                  {Change::entry, NodeId{victim}, to_parent, std::string{to}}};
+      tree_->did(front_, {.kind = flags == RENAME_EXCHANGE ? Deed::exchanged : Deed::moved,
+                          .node = NodeId{moved},
+                          .type = m.attr.mode & S_IFMT,
+                          .from = {from_parent, std::string{from}},
+                          .to = {to_parent, std::string{to}},
+                          .other = NodeId{victim},
+                          .other_type = victim != 0 ? tree_->find(NodeId{victim})->attr.mode & S_IFMT : 0});
       if (victim != 0) tree_->drop_if_dead(victim);
     }
     tell(changes);
@@ -364,7 +400,7 @@ class MemView final : public View {
       }
       h = handle(*n, flags);
     }
-    if ((flags & O_TRUNC) != 0) tell({{Change::data, node, {}, {}}});
+    if ((flags & O_TRUNC) != 0) wrote(node);
     return h;
   }
   Result<Opened> create(const Caller& c, NodeId parent, std::string_view name, std::uint32_t mode,
@@ -407,7 +443,7 @@ class MemView final : public View {
       touch(*n, true);
       node = n->attr.node;
     }
-    tell({{Change::data, node, {}, {}}});
+    wrote(node);
     return {};
   }
   Result<void> flush(const Caller&, Handle) override {
@@ -419,6 +455,8 @@ class MemView final : public View {
     const auto it = tree_->handles_.find(h);
     if (it == tree_->handles_.end()) return;
     const std::int64_t node = it->second.node;
+    if ((it->second.flags & O_ACCMODE) != O_RDONLY)
+      tree_->did(front_, {.kind = Deed::closed, .node = NodeId{node}, .type = S_IFREG});
     tree_->handles_.erase(it);
     --tree_->find(NodeId{node})->opens;
     tree_->drop_if_dead(node);
@@ -440,7 +478,7 @@ class MemView final : public View {
       touch(*n, true);
       node = n->attr.node;
     }
-    tell({{Change::data, node, {}, {}}});
+    wrote(node);
     return {};
   }
   Result<std::uint64_t> lseek(Handle h, std::uint64_t at, int whence) override {
@@ -474,7 +512,7 @@ class MemView final : public View {
       touch(*b, true);
       node = b->attr.node;
     }
-    tell({{Change::data, node, {}, {}}});
+    wrote(node);
     return k;
   }
 
@@ -524,6 +562,7 @@ class MemView final : public View {
       touch(*n, false);
     }
     tell({{Change::attributes, node, {}, {}}});
+    tree_->did(front_, {.kind = Deed::attributes, .node = node});
     return {};
   }
   Result<Bytes> getxattr(NodeId node, std::string_view name) override {
@@ -605,6 +644,10 @@ class MemView final : public View {
       if (S_ISDIR(mode)) ++dir->attr.nlink;
       tree_->insert(*dir, name, n.attr.node.raw());
       result = n.attr;
+      tree_->did(front_, {.kind = Deed::made,
+                          .node = n.attr.node,
+                          .type = mode & S_IFMT,
+                          .to = {parent, std::string{name}}});
     }
     tell({{Change::entry, {}, parent, std::string{name}}});
     return result;
@@ -634,12 +677,20 @@ class MemView final : public View {
       if (is_dir(n) && !n.entries.empty()) return fail(ENOTEMPTY);
       tree_->erase(*dir, name);
       drop_link(*dir, n);
+      tree_->did(front_, {.kind = Deed::removed,
+                          .node = NodeId{id},
+                          .type = n.attr.mode & S_IFMT,
+                          .from = {parent, std::string{name}}});
       tree_->drop_if_dead(id);
     }
     tell({{Change::entry, NodeId{id}, parent, std::string{name}}});
     return {};
   }
   void tell(const std::vector<Change>& changes) { tree_->tell(front_, changes); }
+  void wrote(NodeId node) {
+    tell({{Change::data, node, {}, {}}});
+    tree_->did(front_, {.kind = Deed::written, .node = node, .type = S_IFREG});
+  }
 
   MemViews& owner_;
   const std::shared_ptr<MemTree> tree_;
@@ -683,6 +734,11 @@ std::size_t MemViews::nodes(const std::string& branch) const {
   const auto& t = branches_.at(branch);
   const std::lock_guard lock{t->mutex_};
   return t->nodes_.size();
+}
+std::uint64_t MemViews::deeds(const std::string& branch) const {
+  const auto& t = branches_.at(branch);
+  const std::lock_guard lock{t->mutex_};
+  return t->deeds_;
 }
 std::size_t MemViews::references(const std::string& branch) const {
   const auto& t = branches_.at(branch);

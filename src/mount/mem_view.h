@@ -40,6 +40,7 @@ class MemViews final : public Views {
   std::atomic<bool> shared{false};
   [[nodiscard]] std::size_t nodes(
       const std::string& branch = "main") const;  ///< alive, open and unlinked included
+  [[nodiscard]] std::uint64_t deeds(const std::string& branch = "main") const;  ///< upon names, ever
   [[nodiscard]] std::size_t references(const std::string& branch = "main") const;
   [[nodiscard]] std::size_t handles(const std::string& branch = "main") const;
   [[nodiscard]] int open_views() const { return open_views_; }

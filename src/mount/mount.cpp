@@ -9,6 +9,7 @@
 #include "mount/adapter.h"
 #include "mount/internal/dispatch.h"
 #include "mount/internal/loop.h"
+#include "mount/internal/prepare.h"
 #include "mount/transport.h"
 
 namespace indra {
@@ -24,9 +25,11 @@ struct Mount::Impl {
   /// A mount's root is the one node that the kernel holds before it knows its owner and mode. A notification
   /// that overtakes the first answer has the kernel drop it and judge by what it made up: root's, 0755. So
   /// the kernel is made to ask before the first notification leaves.
-  void learn_root() const {
-    struct stat unused {};
-    (void)::stat(options.mountpoint.c_str(), &unused);
+  /// Returns the mount's st_dev.
+  [[nodiscard]] std::uint64_t learn_root() const {
+    struct stat st {};
+    (void)::stat(options.mountpoint.c_str(), &st);
+    return st.st_dev;
   }
 
   const MountOptions options;
@@ -49,8 +52,9 @@ Result<std::unique_ptr<Mount>> Mount::start(MountOptions options, Views& views, 
     return fail(EBUSY, "cache=exclusive needs a branch that nobody else can write");
   impl->ended = std::move(ended);
   impl->loop.start();
-  impl->learn_root();
+  const std::uint64_t device = impl->learn_root();
   impl->adapter.notify();
+  if (device != 0) impl->adapter.raise(device);
   Impl* i = impl.get();
   impl->keeper = std::thread{[i] {
     i->loop.join();
@@ -75,10 +79,16 @@ Mount::~Mount() {
 
 Result<void> Mount::stop(bool lazy) {
   if (!running()) return {};
-  INDRA_TRY(impl_->connection->unmount(lazy));
+  impl_->adapter.raiser().pause();  // its calls would make the mount busy
+  if (auto r = impl_->connection->unmount(lazy); !r) {
+    impl_->adapter.raiser().resume();
+    return r;
+  }
   wait();
   return {};
 }
+
+bool Mount::attached() const { return mounted_type(options().mountpoint) == "fuse.indrafs"; }
 
 bool Mount::running() const {
   const std::lock_guard lock{impl_->mutex};
@@ -86,6 +96,19 @@ bool Mount::running() const {
 }
 
 bool Mount::caught_up(std::chrono::milliseconds limit) { return impl_->adapter.caught_up(limit); }
+
+bool Mount::events_settled(std::chrono::milliseconds limit) {
+  return impl_->adapter.caught_up(limit) && impl_->adapter.raiser().settled(limit);
+}
+
+void Mount::hold_events(bool on) {
+  if (on)
+    impl_->adapter.raiser().pause();
+  else
+    impl_->adapter.raiser().resume();
+}
+
+pid_t Mount::raising_process() const { return impl_->adapter.raiser().process(); }
 
 void Mount::wait() {
   std::unique_lock lock{impl_->mutex};
@@ -99,6 +122,7 @@ Mount::Figures Mount::figures() const {
   f.known_nodes = impl_->adapter.known();
   f.notifications = impl_->adapter.notifier().sent();
   f.overflows = impl_->adapter.notifier().overflows();
+  f.events = impl_->adapter.raiser().figures();
   const Counters& c = impl_->dispatcher.counters();
   f.errors = c.errors;
   f.exceptions = c.exceptions;

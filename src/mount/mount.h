@@ -27,12 +27,25 @@ class Mount {
   /// `lazy`.
   [[nodiscard]] Result<void> stop(bool lazy = false);
   [[nodiscard]] bool running() const;
+  /// A mount is still shown at its path. Running without it: taken away, and about to end.
+  [[nodiscard]] bool attached() const;
   /// Returns once the kernel knows what changed before the call; false when that takes longer than `limit`.
   [[nodiscard]] bool caught_up(std::chrono::milliseconds limit);
-  void wait();  ///< until it has ended
+  /// Returns once every event for what was done before the call was raised; false when that takes longer.
+  [[nodiscard]] bool events_settled(std::chrono::milliseconds limit);
+  void hold_events(bool on);                    ///< none is raised until it is off again (tests)
+  [[nodiscard]] pid_t raising_process() const;  ///< 0: none at the moment
+  void wait();                                  ///< until it has ended
   [[nodiscard]] const MountOptions& options() const;
 
+  /// Inotify events for what others did: raised, not raised because this mount did something later upon the
+  /// name, because nobody watched, because the kernel refused; times there were too many; looks at who
+  /// watches.
+  struct Events {
+    std::uint64_t raised = 0, overtaken = 0, unwatched = 0, lost = 0, floods = 0, looks = 0;
+  };
   struct Figures {
+    Events events;
     std::uint64_t known_nodes = 0, notifications = 0, overflows = 0, errors = 0, exceptions = 0;
     unsigned workers = 0;
     std::vector<std::pair<std::string, std::uint64_t>> requests;  ///< by opcode, those that came

@@ -33,6 +33,22 @@ bool Notifier::caught_up(std::chrono::milliseconds limit) INDRA_NO_ANALYSIS {
   return told_.wait_for(lock, limit, [&]() INDRA_NO_ANALYSIS { return stopping_ || done_ >= upto; });
 }
 
+std::uint64_t Notifier::pushed() const {
+  const MutexLock lock{mutex_};
+  return pushed_;
+}
+
+bool Notifier::wait_until_told(std::uint64_t upto, const std::atomic<bool>& wanted) INDRA_NO_ANALYSIS {
+  std::unique_lock lock{mutex_};
+  told_.wait(lock, [&]() INDRA_NO_ANALYSIS { return stopping_ || !wanted || done_ >= upto; });
+  return done_ >= upto;
+}
+
+void Notifier::wake() {
+  const MutexLock lock{mutex_};
+  told_.notify_all();
+}
+
 void Notifier::after(std::function<void()> then) {
   {
     const MutexLock lock{mutex_};

@@ -27,6 +27,10 @@ struct VirtualFiles {
   std::function<std::string(std::string_view name)> content;
 };
 
+/// Who hears of changes made elsewhere by inotify: `watched`: who is seen to watch; `always`: whatever the
+/// kernel holds counts as watched (for watchers that /proc does not show, as in containers).
+enum class EventMode { off, watched, always };
+
 struct MountOptions {
   std::string mountpoint;
   ViewSpec view;
@@ -46,6 +50,10 @@ struct MountOptions {
   TimeNs attr_timeout = kSecond * 1'000'000'000;   ///< ... and attributes, unless told of a change
   bool direct_create = false;         ///< files made write-only skip the page cache: one round trip less each
   std::size_t notify_limit = 65'536;  ///< changes that may wait to be told; beyond it all caches are dropped
+  EventMode events = EventMode::watched;
+  std::size_t event_limit = 16'384;  ///< events that may wait; beyond it one is raised for each directory
+  /// Program and first arguments of the process that raises events (mount/raise_program.h). Empty: no events.
+  std::vector<std::string> raise_program;
   VirtualFiles files;
 };
 

@@ -26,6 +26,9 @@ class Forest {
   /// A live pin of the branch at or after `from` and before `until`.
   [[nodiscard]] std::optional<Seq> pin_within(BranchId, Seq from, Seq until) const;
   [[nodiscard]] Seq last_pin(BranchId) const;
+  [[nodiscard]] const std::map<std::pair<BranchId, Seq>, std::string>& snapshots() const {
+    return snapshots_;
+  }
   /// "branch agent", "snapshot v1", "branch main as of change 17".
   [[nodiscard]] std::string title(BranchId, Seq moment) const;
 
@@ -49,6 +52,12 @@ struct Use {
 };
 [[nodiscard]] Result<std::vector<Use>> uses_of(Tx&, const Forest&, const std::vector<BlobId>& sorted,
                                                std::size_t limit_each);
+
+/// Every branch and snapshot that shows the content, also where its rows are another branch's or of a later
+/// time; then what kept moments alone show. At most `limit_each` for one blob. The cost follows branches and
+/// snapshots, not rows alone: for a few blobs.
+[[nodiscard]] Result<std::vector<Use>> views_of(Tx&, const Forest&, const std::vector<BlobId>& sorted,
+                                                std::size_t limit_each);
 
 /// Puts a node that no path leads to into /lost+found of the branch, under "#NUMBER"; takes it out of where
 /// it was. Returns its new path, or nothing when a path leads to it by now.

@@ -166,6 +166,43 @@ Result<std::vector<Use>> uses_of(Tx& tx, const Forest& forest, const std::vector
   return out;
 }
 
+Result<std::vector<Use>> views_of(Tx& tx, const Forest& forest, const std::vector<BlobId>& blobs,
+                                  std::size_t limit) {
+  std::set<std::pair<BlobId, NodeId>> files;
+  for (const char* sql : {"SELECT blob, node FROM nodes WHERE blob IS NOT NULL",
+                          "SELECT blob, node FROM nodes_past WHERE blob IS NOT NULL"}) {
+    Statement q{tx, sql};
+    for (;;) {
+      INDRA_LET(const bool row, q.step());
+      if (!row) break;
+      if (const auto blob = q.id_at<BlobId>(0); std::binary_search(blobs.begin(), blobs.end(), blob))
+        files.emplace(blob, q.id_at<NodeId>(1));
+    }
+  }
+  std::vector<Use> out;
+  std::unordered_map<BlobId, std::size_t> count;
+  const auto look = [&](BranchId branch, Seq moment) -> Result<void> {
+    const Chain chain = forest.chain(branch, moment);
+    for (const auto& [blob, node] : files) {
+      if (count[blob] >= limit) continue;
+      rows::Nodes::Row row;
+      INDRA_LET(const bool found, rows::find<rows::Nodes>(tx, chain, {node}, row));
+      if (!found || row.blob != blob) continue;
+      ++count[blob];
+      out.push_back({blob, branch, node, moment});
+    }
+    return {};
+  };
+  for (const auto& [id, info] : forest.branches())
+    if (!info.hidden) INDRA_TRY(look(id, kSeqMax));
+  for (const auto& [place, name] : forest.snapshots()) INDRA_TRY(look(place.first, place.second));
+  INDRA_LET(const auto rows, uses_of(tx, forest, blobs, limit));
+  for (const Use& u : rows)
+    if (u.moment != kSeqMax && !forest.snapshots().contains({u.branch, u.moment}) && count[u.blob]++ < limit)
+      out.push_back(u);
+  return out;
+}
+
 Result<void> check_tree(Tx& tx, Checking& c) {
   INDRA_LET(const Forest forest, Forest::read(tx));
   INDRA_TRY(checks::check_rows(tx, c, forest));

@@ -46,7 +46,8 @@ Result<Tree::Renamed> TreeImpl::rename(Tx& tx, const Who& who, const Chain& chai
   if (taken && flags == RENAME_NOREPLACE) return fail(EEXIST);
   INDRA_LET(const NodeRow old_moved, node(tx, chain, a.node));
   Renamed done{old_moved, std::nullopt};
-  if (taken && a.node == b.node) return done;  // two names of one file, or the same name: nothing happens
+  done.nothing = taken && a.node == b.node;  // two names of one file, or the same name
+  if (done.nothing) return done;
 
   NodeRow old_other;
   if (taken) {

@@ -244,6 +244,7 @@ class Tree {
   struct Renamed {
     NodeRow moved;
     std::optional<NodeRow> replaced;
+    bool nothing = false;  ///< both names were the same node's: nothing happened
   };
   /// flags 0, RENAME_NOREPLACE, RENAME_EXCHANGE. EINVAL when a directory would go into itself.
   [[nodiscard]] virtual Result<Renamed> rename(Tx&, const Who&, const Chain&, NodeId from_parent,

@@ -81,9 +81,16 @@ $i cat :/big | cmp - copy
 expect 0 $i mount m
 head -c 20000000 /dev/urandom >m/vault/big2
 cp m/vault/big2 copy
-if [[ $EUID == 0 ]]; then umount m; else fusermount3 -u m; fi
+take_away() { if [[ $EUID == 0 ]]; then umount m; else fusermount3 -u m; fi; }
+take_away
 expect 0 $i mount m
 cmp m/vault/big2 copy
+expect 0 $i mount --branch main --read-only "$PWD/m2"  # the daemon lives on
+for _ in 1 2 3 4 5; do
+  take_away
+  expect 0 $i mount m
+done
+expect 0 $i unmount m2
 
 # Signals end it with everything committed.
 for s in TERM INT HUP; do

@@ -48,6 +48,20 @@ same "$(cat out)" "two
 sub"
 same "$(cat m/branches/agent/project/a)" two
 
+# Merged, when the command succeeds (R2).
+expect 0 in_dir m/vault/project $i try --merge -- sh -c 'echo merged >b'
+same "$(cat m/vault/project/b)" merged
+same "$(branches)" 1
+expect 3 in_dir m/vault/project $i try --merge --name failed -- sh -c 'echo no >b; exit 3'
+same "$(cat m/vault/project/b)" merged
+same "$(cat m/branches/failed/project/b)" no
+expect 1 in_dir m/vault/project $i try --merge --name both -- sh -c "echo theirs >b; echo ours | $i put - :/project/b"
+grep -q 'conflict: /project/b' err || { cat err; die "no word of the conflict"; }
+same "$(cat m/branches/both/project/b)" theirs
+same "$(cat m/vault/project/b* | sort)" "ours
+theirs"
+rm m/vault/project/b*
+
 # What happened to the command (R3).
 expect 143 in_dir m/vault $i try -- sh -c 'kill -TERM $$'
 expect 127 in_dir m/vault $i try -- ./nonsense
@@ -117,7 +131,5 @@ expect 0 $i snapshot create s
 expect 2 in_dir m/snapshots/s $i try -- true
 expect 2 in_dir m/vault $i try --keep --drop -- true
 expect 2 in_dir m/vault $i try
-expect 2 in_dir m/vault $i try --merge -- sh -c 'echo x >ran'
-[[ ! -e m/vault/ran ]] || die "it ran"
 expect 0 $i unmount "$PWD/m2"
 expect 0 $i unmount "$PWD/m"

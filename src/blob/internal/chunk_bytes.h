@@ -24,6 +24,8 @@ class ChunkBytes {
   [[nodiscard]] virtual std::unique_ptr<Lane> lane() = 0;
   [[nodiscard]] virtual Result<std::uint64_t> append(Lane&, ByteView) = 0;
   [[nodiscard]] virtual Result<void> read(std::uint64_t where, MutableBytes out) = 0;
+  /// The next read asks the device, where it can.
+  virtual void uncache(std::uint64_t /*where*/, std::uint32_t /*length*/) {}
   [[nodiscard]] virtual Result<void> overwrite(std::uint64_t where, std::uint32_t length, std::uint32_t at,
                                                ByteView) = 0;
   /// In rows the length counts rows.

@@ -151,6 +151,7 @@ class Store final : public ContentStore {
   using ContentStore::work;
   Result<bool> work(Work) override;
   Result<bool> at_rest(Work) override;
+  Result<ScrubSlice> scrub(ScrubPlace from, std::uint64_t bytes) override;
   std::uint64_t unwritten() const override { return queued + buffered; }  // in the order in which they go
   Result<Stats> stats() override;
 
@@ -245,6 +246,13 @@ class Store final : public ContentStore {
   /// By segment: the bytes that blobs refer to. Walks all manifests.
   Result<std::map<std::uint32_t, std::uint64_t>> live_bytes(Tx&);
 
+  // Scrubbing (scrubbing.cpp).
+  friend class Scrub;
+  struct Scrubbed {
+    std::map<std::uint32_t, std::vector<bool>> chunks;  ///< by segment, one a block
+    std::set<std::uint64_t> pages;                      ///< all below them was read
+  };
+
   Writer& writer_;
   Disk& disk_;
   const Clock& clock_;
@@ -284,6 +292,9 @@ class Store final : public ContentStore {
   std::uint64_t reserved_ = 0;  // guarded by ids_mutex_
   std::mutex ids_mutex_;
   Mutex work_mutex_;  // one slice at a time
+
+  Mutex scrub_mutex_;
+  Scrubbed scrubbed_ INDRA_GUARDED_BY(scrub_mutex_);
 
   std::unique_ptr<ChunkBytes::Lane> small_lane_;
   Mutex small_mutex_;

@@ -18,6 +18,8 @@ class Mounted {
   /// EBUSY while files are open, unless `force`: then they are cut off. ETIMEDOUT where that cannot be done.
   [[nodiscard]] virtual Result<void> unmount(bool force) = 0;
   [[nodiscard]] virtual bool ended() const = 0;
+  /// False: it was taken away, and ends.
+  [[nodiscard]] virtual bool attached() const = 0;
   /// See Mount.
   [[nodiscard]] virtual bool caught_up(std::chrono::milliseconds limit) = 0;
 };
@@ -44,6 +46,8 @@ class Mounts final : public MountTable {
   [[nodiscard]] bool unmount_all();
 
  private:
+  /// Another mount at that path is there no more, or is gone within a few seconds.
+  void await_end(const std::string& mountpoint);
   struct One {
     MountOptions options;
     std::shared_ptr<Mounted> mounted;  // null while it is being made
@@ -52,7 +56,8 @@ class Mounts final : public MountTable {
   const Mounter mounter_;
   const std::function<void()> changed_;
   mutable std::mutex mutex_;
-  std::list<One> all_;  // under mutex_
+  std::list<One> all_;      // under mutex_
+  std::mutex sweep_mutex_;  // before mutex_
 };
 
 }  // namespace indra

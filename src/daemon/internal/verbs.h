@@ -37,6 +37,36 @@ Result<Json> verb_branch_refresh(Call&);
 Result<Json> verb_diff(Call&);  // diff, log  history.cpp
 Result<Json> verb_log(Call&);
 Result<Json> verb_fsck(Call&);  // checking.cpp
+Result<Json> verb_scrub(Call&);
+[[nodiscard]] Json scrub_json(const FileSystem::Scrub&);
+Result<Json> verb_restore(Call&);  // restore, undelete  restore.cpp
+Result<Json> verb_deleted(Call&);
+Result<Json> verb_undelete(Call&);
+
+/// Sends rows in bunches.
+class Rows {
+ public:
+  explicit Rows(Channel& io) : io_{io} {}
+  Result<void> add(Json row) {
+    rows_.push_back(std::move(row));
+    return rows_.size() < 128 ? Result<void>{} : flush();
+  }
+  Result<void> flush() {
+    if (rows_.empty()) return {};
+    Message m;
+    m.head = {{"rows", std::move(rows_)}};
+    rows_ = Json::array();
+    return io_.send(std::move(m));
+  }
+
+ private:
+  Channel& io_;
+  Json rows_ = Json::array();
+};
+
+struct Moment;
+/// {"branch", "snapshot", "at", "fork_point"}
+[[nodiscard]] Result<Moment> moment_of(const Json&);
 
 /// The published view that the request names ("bucket", "branch", "snapshot").
 [[nodiscard]] Result<std::shared_ptr<View>> view_of(Call&, bool writing);

@@ -3,8 +3,10 @@
 //   publish.cpp     sessions become rows                    incoming.cpp   files that take a place whole
 //   view_names.cpp  names and attributes                    view_io.cpp    handles, bytes, directories
 //   view_xattr.cpp  extended attributes                     work.cpp        background work as jobs
+//   merging.cpp, restoring.cpp  plans of steps              carrying_out.cpp  the steps become rows
 #pragma once
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <array>
 #include <atomic>
@@ -22,6 +24,7 @@
 #include "fs/filesystem.h"
 #include "fs/internal/session.h"
 #include "fs/vault_dir.h"
+#include "merge/apply.h"
 
 namespace indra {
 
@@ -107,6 +110,10 @@ class FileSystemImpl final : public FileSystem {
   [[nodiscard]] const std::string& dir() const { return dir_.path(); }
   Result<bool> tick() override;
   Result<void> settle() override;
+  Result<void> scrub(std::uint64_t rate, bool again) override;
+  Result<void> stop_scrub() override;
+  Result<Scrub> scrub_status() override;
+  Scrub scrub_progress() override;
   Result<Status> status() override;
   Result<std::vector<Tree::ChangeRow>> changes(Seq after, int limit) override;
 
@@ -137,6 +144,8 @@ class FileSystemImpl final : public FileSystem {
   /// Tells every live view of the branch but `from`.
   void notify(BranchId, const View* from, Change::Kind, NodeId node, NodeId parent = {},
               std::string_view name = {});
+  /// Tells every live view of the branch what was done; upon a name inside its mutation, else after it.
+  void did(BranchId, const View* by, const Deed&);
   void add_view(ViewImpl*);
   void remove_view(ViewImpl*);
   [[nodiscard]] bool shared(const ViewImpl*) const;
@@ -152,6 +161,12 @@ class FileSystemImpl final : public FileSystem {
   [[nodiscard]] Result<Seq> pin_before_replacing(Tx&, const Chain&, const NodeRow&);
   /// In the transaction, last.
   void was_replaced(BranchId, const NodeRow& after, Seq pinned);
+  /// The steps become rows. Writers of files that get a successor lose nothing (S13).
+  [[nodiscard]] Result<MergeEffect> carry_out(Tx&, const Who&, const BranchView& target, const MergePlan&,
+                                              const MergeHooks&);
+  /// After the transaction: tells everybody who sees the branch. The one place that does.
+  void carried_out(BranchId, const MergeEffect&);
+  static constexpr std::uint64_t kRowsPerStep = 16 * 1024;  // pages that a step may dirty, in the WAL
   /// A handle or reference went away: if the node is an orphan nobody refers to, it is reaped soon.
   void released(BranchId, NodeId);
   [[nodiscard]] bool referenced(BranchId, NodeId) const;
@@ -162,12 +177,17 @@ class FileSystemImpl final : public FileSystem {
  private:
   friend class IncomingFile;
   friend class Merging;
+  friend class Restoring;
   [[nodiscard]] Result<void> recover_sessions();
   [[nodiscard]] Result<void> reap_some();
   /// One slice of a kind of work. True: there is more.
   [[nodiscard]] Result<bool> sweep_slice();
   [[nodiscard]] Result<bool> thin_slice();
-  /// S14. True: automatic versions were given up, and there is work now.
+  [[nodiscard]] Result<bool> scrub_some();
+  [[nodiscard]] Result<void> load_scrub();
+  [[nodiscard]] Result<void> keep_scrub();
+  void write_down();
+  /// S15. True: automatic versions were given up, and there is work now.
   [[nodiscard]] bool make_room() INDRA_REQUIRES(work_mutex_);
   [[nodiscard]] Result<void> scheduled_snapshot(const OwnWork::Job&);
   /// The kinds of work there are now.
@@ -224,7 +244,23 @@ class FileSystemImpl final : public FileSystem {
   std::atomic<bool> sweep_wanted_{true};  // once after opening
   std::atomic<TimeNs> keep_changes_{0};
   std::atomic<bool> thin_wanted_{false}, look_wanted_{false};
-  std::atomic<bool> full_{false};  // a write was refused, and there is no room yet (S14)
+  std::atomic<bool> full_{false};  // a write was refused, and there is no room yet (S15)
+
+  /// Where the scrub is, as the property `scrub` keeps it.
+  struct Scrubbing {
+    bool running = false;
+    TimeNs started = 0, finished = 0;
+    std::uint64_t bytes = 0, total = 0, rate = 0, unchecked = 0;
+    ContentStore::ScrubPlace place;
+    bool content_done = false;
+    std::uint32_t page = 0;
+    std::vector<ContentStore::Damage> damage;
+  };
+  mutable Mutex scrub_mutex_;
+  Scrubbing scrub_ INDRA_GUARDED_BY(scrub_mutex_);
+  std::atomic<bool> scrub_wanted_{false};
+  TimeNs scrub_next_ = 0,
+         scrub_kept_ = 0;  // the worker's: when the next slice is due, when it was written down
 
   // Clockwork.
   std::mutex clock_mutex_;
@@ -260,6 +296,8 @@ class ViewImpl final : public View {
   void became_stale() { stale_ = true; }
   Result<Attr> lookup(NodeId, std::string_view) override;
   void forget(NodeId, std::uint64_t) override;
+  Result<Attr> refer(NodeId) override;
+  Result<NodeId> parent_of(NodeId) override;
   Result<Attr> getattr(NodeId) override;
   Result<Attr> setattr(const Caller&, NodeId, const SetAttr&) override;
   Result<std::string> readlink(NodeId) override;
@@ -314,6 +352,7 @@ class ViewImpl final : public View {
   struct OpenDir {
     NodeId node;
   };
+  void end(Handle);
   static OpenFile& file(Handle h) { return *reinterpret_cast<OpenFile*>(h); }
 
   [[nodiscard]] SessionKey key(NodeId n) const { return {branch_->info.id, n}; }
@@ -367,6 +406,7 @@ Result<void> ViewImpl::change(const Caller& c, Handle h, bool kill, F&& fn) {
   }
   if (kill) INDRA_TRY(kill_suid_sgid(c, s.key.node));
   fs_.notify(branch(), this, Change::data, s.key.node);
+  fs_.did(branch(), this, {.kind = Deed::written, .node = s.key.node, .type = S_IFREG});
   return {};
 }
 

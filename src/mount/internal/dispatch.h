@@ -32,6 +32,7 @@ class Dispatcher {
  private:
   struct Request;
   void run(Request&);
+  [[nodiscard]] bool replay(Request&);
   void lookup(Request&);
   void forget(Request&);
   void attributes(Request&);

@@ -59,11 +59,17 @@ class Notifier {
   }
   [[nodiscard]] std::size_t waiting() const INDRA_EXCLUDES(mutex_);
   /// Runs `then` once the kernel knows what was pushed before the call: at once in this thread, or later in
-  /// the notifier's. It sends an answer and does nothing else. Forgotten when the mount ends first.
+  /// the notifier's. It sends an answer or enqueues, nothing else. Forgotten when the mount ends first.
   void after(std::function<void()> then) INDRA_EXCLUDES(mutex_);
   /// Returns once the kernel knows what was pushed before the call; false when that takes longer than
   /// `limit`.
   [[nodiscard]] bool caught_up(std::chrono::milliseconds limit) INDRA_EXCLUDES(mutex_);
+  /// How much there was to tell so far.
+  [[nodiscard]] std::uint64_t pushed() const INDRA_EXCLUDES(mutex_);
+  /// Returns once the kernel was told so much; false when this ends first, or `wanted` is false after wake().
+  [[nodiscard]] bool wait_until_told(std::uint64_t upto, const std::atomic<bool>& wanted)
+      INDRA_EXCLUDES(mutex_);
+  void wake() INDRA_EXCLUDES(mutex_);
 
  private:
   struct Item {
