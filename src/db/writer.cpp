@@ -189,7 +189,7 @@ void Writer::open_gate() {
 Result<void> Writer::run(const char* sql) { return Statement{*tx_, sql}.run(); }
 
 Result<void> Writer::ensure_transaction() {
-  if (open_) return {};
+  if (open_ || still_) return {};
   INDRA_TRY(run("BEGIN IMMEDIATE"));
   open_ = true;
   told_grown_ = false;
@@ -222,7 +222,27 @@ Result<void> Writer::reserve_wal() {
   return {};
 }
 
+void Writer::hold_still(bool on) {
+  {
+    MutexLock lock{still_mutex_};
+    still_ = on;
+  }
+  if (!on) still_cv_.notify_all();
+}
+
+void Writer::wait_while_still() INDRA_NO_ANALYSIS {
+  while (still_) {
+    mutex_.unlock();
+    {
+      MutexLock lock{still_mutex_};
+      while (still_) still_cv_.wait(still_mutex_);
+    }
+    mutex_.lock();
+  }
+}
+
 Result<void> Writer::begin_mutation() {
+  wait_while_still();
   if (failed_.load(std::memory_order_relaxed)) return fail(Errc::failed);
   if (full_) INDRA_TRY(reserve_wal());
   INDRA_TRY(ensure_transaction());
@@ -304,14 +324,14 @@ Result<void> Writer::commit_protocol(const std::function<Result<void>()>& after)
   return finish();
 }
 
-Result<void> Writer::commit_with(const std::function<Result<void>()>& after) {
+Result<void> Writer::commit_once() {
   const std::uint64_t target = mutations_.load();
   bool news = false;
   {
     MutexLock lock{commit_mutex_};
     const std::uint64_t before = committed_.load();
-    if (before >= target && !after) return {};
-    INDRA_TRY(commit_protocol(after));
+    if (before >= target) return {};
+    INDRA_TRY(commit_protocol(nullptr));
     news = committed_.load() != before;
   }
   if (!news) return {};
@@ -322,7 +342,7 @@ Result<void> Writer::commit_with(const std::function<Result<void>()>& after) {
 }
 
 Result<void> Writer::commit() {
-  INDRA_TRY(commit_with(nullptr));
+  INDRA_TRY(commit_once());
   // Whoever writes faster than the checkpointer moves pages lends a hand, so that the WAL stays bounded.
   if (wal_bytes() > 6 * options_.wal_limit && !blocked_) return checkpoint();
   return {};
@@ -331,7 +351,7 @@ Result<void> Writer::commit() {
 // ---- barrier ----
 
 Result<void> Writer::lead_barrier() {
-  INDRA_TRY(commit_with(nullptr));
+  INDRA_TRY(commit_once());
   sqlite3_file* wal = nullptr;
   std::uint64_t covered = 0;
   WalPosition upto;
@@ -391,15 +411,34 @@ Result<void> Writer::checkpoint() {
     if (wal_frames_.load() - f.moved < kFewFrames || f.moved < f.log) break;
   }
   INDRA_TRY(barrier());
-  return commit_with([this]() INDRA_NO_ANALYSIS -> Result<void> {
-    INDRA_LET(const Frames f, passive());
-    blocked_ = f.moved < f.log;
-    if (blocked_) return {};
-    moved_commits_ = commits_.load();
-    wal_frames_ = 0;                 // the next write begins the WAL anew,
-    wal_tail_ = std::max(0, f.log);  // unless somebody reads from it
+  const std::uint64_t before = committed_.load();
+  auto moved = move_the_rest();
+  if (committed_.load() != before && options_.committed) options_.committed();
+  return moved;
+}
+
+// The WAL starts again only when a transaction begins while all of it is in the file. So none begins from the
+// last commit until the file is synced; no COMMIT comes either, and who only reads need not wait for the
+// disk.
+Result<void> Writer::move_the_rest() {
+  MutexLock lock{commit_mutex_};
+  INDRA_TRY(commit_protocol([this]() INDRA_NO_ANALYSIS -> Result<void> {
+    hold_still(true);
     return {};
-  });
+  }));
+  const auto f =
+      options_.faults.at("db.move_rest").and_then([this]() INDRA_NO_ANALYSIS { return passive(); });
+  if (f) {
+    blocked_ = f->moved < f->log;
+    if (!blocked_) {
+      moved_commits_ = commits_.load();
+      wal_frames_ = 0;                  // the next write begins the WAL anew,
+      wal_tail_ = std::max(0, f->log);  // unless somebody reads from it
+    }
+  }
+  FairLock inner{mutex_};
+  hold_still(false);
+  return f ? Result<void>{} : Result<void>{fail(f.error())};
 }
 
 std::uint64_t Writer::wal_bytes() const {

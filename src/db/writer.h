@@ -41,7 +41,7 @@ struct WriterOptions {
   Disk* disk = nullptr;                   ///< null: the machine's
   const char* vfs_below = nullptr;        ///< as in DbOptions: the same disk, as SQLite sees it
   bool background = true;  ///< false: no threads; commits only by commit() and barrier() (tests)
-  FaultPoints faults;      ///< "db.commit", "db.wal_sync", "db.checkpoint"
+  FaultPoints faults;      ///< "db.commit", "db.wal_sync", "db.checkpoint", "db.move_rest"
   /// Makes every content byte that a row of the open transaction may refer to durable. Called before each
   /// COMMIT, without the connection; twice when `bulk` (first with publishers running, then with them held).
   /// ENOSPC and EDQUOT say that nothing was lost and that it may be asked again; any other error is final.
@@ -132,12 +132,16 @@ class Writer {
   Result<void> begin_mutation() INDRA_REQUIRES(mutex_);       // BEGIN if needed, SAVEPOINT
   Result<void> end_mutation(bool ok) INDRA_REQUIRES(mutex_);  // RELEASE, or ROLLBACK TO
   Result<void> ensure_transaction() INDRA_REQUIRES(mutex_);
+  /// Mutations wait, reads go on, without a transaction: for the last bit of a checkpoint (W8).
+  void wait_while_still() INDRA_REQUIRES(mutex_);
+  void hold_still(bool on) INDRA_REQUIRES(mutex_);
+  Result<void> move_the_rest() INDRA_REQUIRES(checkpoint_mutex_) INDRA_EXCLUDES(commit_mutex_, mutex_);
   Result<void> run(const char* sql) INDRA_REQUIRES(mutex_);
   /// Room in the WAL's file for what the open transaction may have to write (W6).
   Result<void> reserve_wal() INDRA_REQUIRES(mutex_);
-  /// The commit protocol (W3), for what was mutated before the call. `after` follows before anybody else gets
-  /// the connection.
-  Result<void> commit_with(const std::function<Result<void>()>& after) INDRA_EXCLUDES(commit_mutex_, mutex_);
+  /// Commits what was mutated before the call, unless somebody has.
+  Result<void> commit_once() INDRA_EXCLUDES(commit_mutex_, mutex_);
+  /// The commit protocol (W3). `after` follows before anybody else gets the connection.
   Result<void> commit_protocol(const std::function<Result<void>()>& after) INDRA_REQUIRES(commit_mutex_)
       INDRA_EXCLUDES(mutex_);
   Result<void> commit_held() INDRA_REQUIRES(mutex_, commit_mutex_);
@@ -179,6 +183,10 @@ class Writer {
   std::condition_variable_any gate_cv_;
   bool gate_closed_ INDRA_GUARDED_BY(gate_mutex_) = false;
   int inside_ INDRA_GUARDED_BY(gate_mutex_) = 0;
+
+  std::atomic<bool> still_{false};  // changed under mutex_ and still_mutex_
+  Mutex still_mutex_;
+  std::condition_variable_any still_cv_;
 
   Mutex sync_mutex_;
   std::condition_variable_any sync_cv_;

@@ -4,6 +4,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <future>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -252,6 +254,84 @@ TEST(WriterTest, NothingIsWrittenBehindWhatWasReserved) {
     if (i % 11 == 0) ASSERT_TRUE(w->checkpoint());
   }
   EXPECT_EQ(writes_beyond_reserve(), before);
+}
+
+// W8: the disk is waited for by those who change something, and by nobody else.
+TEST(WriterTest, GivenACheckpointThatWaitsForTheDisk_WhenSomebodyReads_ThenItGoesOn) {
+  const TestDir dir;
+  std::promise<void> there, go;
+  std::atomic<bool> armed{false};
+  WriterOptions o = quiet();
+  o.faults = FaultPoints{[&](std::string_view point) -> Result<void> {
+    if (point != "db.move_rest" || !armed.exchange(false)) return {};
+    there.set_value();
+    go.get_future().wait();
+    return {};
+  }};
+  auto w = open_writer(dir / "v.db", o);
+  for (int i = 0; i < 200; ++i) ASSERT_TRUE(put(*w, i, std::string(4000, 'x')));
+  ASSERT_TRUE(w->barrier());
+  ASSERT_GT(w->wal_bytes(), 200u * 4000);
+  armed = true;
+  auto checkpoint = std::async(std::launch::async, [&] { return w->checkpoint(); });
+  there.get_future().wait();
+  auto reader = std::async(std::launch::async, [&] { return count(*w); });
+  auto writer = std::async(std::launch::async, [&] { return put(*w, 200); });
+  const bool read = reader.wait_for(std::chrono::seconds{20}) == std::future_status::ready;
+  const bool written = writer.wait_for(std::chrono::milliseconds{20}) == std::future_status::ready;
+  go.set_value();
+  EXPECT_TRUE(read);
+  EXPECT_FALSE(written);
+  EXPECT_EQ(reader.get(), 200);
+  EXPECT_TRUE(writer.get());
+  EXPECT_TRUE(checkpoint.get());
+  EXPECT_EQ(count(*w), 201);
+  ASSERT_TRUE(w->commit());
+  EXPECT_LT(w->wal_bytes(), 20u * 4096) << "the WAL did not begin anew";
+}
+
+// W8, with everybody at once: nothing is lost, no reader sees less than before, the WAL stays bounded.
+TEST(WriterTest, GivenWritersAndReaders_WhenCheckpointsComeAllTheTime_ThenNothingIsLost) {
+  const TestDir dir;
+  constexpr int kWriters = 3, kEach = 300;
+  WriterOptions o = quiet();
+  o.background = true;
+  o.wal_limit = 128 << 10;
+  auto w = open_writer(dir / "v.db", o);
+  std::atomic<bool> stop{false};
+  std::atomic<int> wrong{0}, refused{0};
+  std::atomic<std::uint64_t> largest{0};
+  std::vector<std::thread> others, writers;
+  for (int r = 0; r < 2; ++r)
+    others.emplace_back([&] {
+      for (std::int64_t seen = 0; !stop;) {
+        const std::int64_t now = count(*w);
+        if (now < seen) ++wrong;
+        seen = now;
+        largest = std::max(largest.load(), w->wal_bytes());
+      }
+    });
+  others.emplace_back([&] {
+    while (!stop)
+      if (!w->checkpoint()) ++refused;
+  });
+  for (int n = 0; n < kWriters; ++n)
+    writers.emplace_back([&, n] {
+      for (int i = 0; i < kEach; ++i) {
+        if (!put(*w, n * kEach + i, std::string(3000, 'x'))) ++refused;
+        if (i % 16 == 0 && !w->barrier()) ++refused;
+      }
+    });
+  for (auto& t : writers) t.join();
+  stop = true;
+  for (auto& t : others) t.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(refused, 0);
+  EXPECT_EQ(count(*w), kWriters * kEach);
+  EXPECT_LT(largest, 16u * o.wal_limit);
+  w.reset();
+  w = open_writer(dir / "v.db");
+  EXPECT_EQ(count(*w), kWriters * kEach);
 }
 
 // D6, W6: content that found the disk full was promised to nobody yet.

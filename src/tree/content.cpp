@@ -22,7 +22,13 @@ Result<TreeImpl::Budget> TreeImpl::budget(Tx& tx, const BranchState& own, const 
   auto q = Statement{
       tx, "SELECT seq, until FROM nodes_past WHERE node = ?1 AND branch = ?2 ORDER BY seq DESC LIMIT 1"};
   INDRA_LET(const bool past, q.bind(1, row.node).bind(2, own.info.id).step());
-  if (past && q.id_at<Seq>(1) == row.seq) return Budget{true, q.id_at<Seq>(0)};
+  if (!past) return Budget{off, std::nullopt};
+  const Seq kept = q.id_at<Seq>(0), until = q.id_at<Seq>(1);
+  // A publish that replaced the last one took a later seq (T5). What lies between is seen by no pin.
+  auto pins =
+      Statement{tx, "SELECT 1 FROM pins WHERE branch = ?1 AND seq >= ?2 AND seq < ?3 AND kind < 4 LIMIT 1"};
+  INDRA_LET(const bool between, pins.bind(1, own.info.id).bind(2, until).bind(3, row.seq).step());
+  if (!between) return Budget{true, kept};
   return Budget{off, std::nullopt};
 }
 

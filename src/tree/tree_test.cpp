@@ -281,6 +281,25 @@ TEST(Budget, GivenChurn_WhenAutomaticPinsCome_ThenTheLastKeptVersionStandsIn) {
   EXPECT_EQ(t.store.content[t.find(t.at(BranchId{1}, hard.seq), kRoot, "db")->blob], 7);
 }
 
+// A database publishes many times a second (T5); each publish in place of the last has a later seq.
+TEST(Budget, GivenChurnWithinTheSecond_WhenAutomaticPinsCome_ThenOneVersionIsKept) {
+  TestTree t;
+  const Chain c = t.head();
+  const auto f = t.make(c, kRoot, "db").value();
+  const std::uint64_t size = 256 * 1024 * 100;  // one version in 100 s
+  ASSERT_TRUE(t.write(c, f.node, 1, true, size));
+  for (int i = 2; i < 8; ++i) {
+    t.clock.advance(5 * kSecond);
+    t.pin_all();
+    for (int k = 0; k < 3; ++k) ASSERT_TRUE(t.write(c, f.node, 10 * i + k, true, size));
+  }
+  EXPECT_EQ(t.count("SELECT COUNT(*) FROM nodes_past WHERE node = 17"), 1);
+  t.clock.advance(100 * kSecond);
+  t.pin_all();
+  ASSERT_TRUE(t.write(c, f.node, 99, true, size));
+  EXPECT_EQ(t.count("SELECT COUNT(*) FROM nodes_past WHERE node = 17"), 2);
+}
+
 TEST(Budget, GivenVersionsOff_WhenAutomaticPinsCome_ThenNothingIsKept) {
   TestTree t;
   const Chain c = t.head();
