@@ -84,6 +84,7 @@ class Model {
         break;
       case 15:
         TestStore::take(t_.settle());
+        if (f.blob) TestStore::take(t_.check_stored(f.blob));
         break;
       case 16:
         for (unsigned i = 0; i < op.b % 4; ++i) {
@@ -199,6 +200,7 @@ class Model {
     if (!in_place && f.blob) versions_.push_back({f.blob, f.durable});
     f.blob = i.id;
     f.durable = f.model;
+    TestStore::take(t_.check_stored(f.blob));
   }
   void drop_version(unsigned which) {
     if (versions_.empty()) return;

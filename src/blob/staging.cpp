@@ -46,7 +46,8 @@ class StagedImpl final : public Content::Staged {
   [[nodiscard]] bool torn(std::uint64_t index) const;
   Result<void> make_patches(std::uint64_t index, std::uint16_t blocks, const Bytes& bytes,
                             const Entry& under);
-  Result<void> forget_patches(std::uint64_t from_block, std::uint64_t to_block, bool count);
+  Result<void> forget_patches(std::uint64_t from_block, std::uint64_t to_block);
+  [[nodiscard]] bool is_gone(std::uint64_t block) const;
   Result<void> find_hash();
   Result<void> find_twin();
   Result<void> write_patches(Tx&, BlobId);
@@ -170,6 +171,11 @@ Result<void> StagedImpl::cut_edges() {
   return {};
 }
 
+bool StagedImpl::is_gone(std::uint64_t block) const {
+  return std::any_of(gone_.begin(), gone_.end(),
+                     [&](const auto& g) { return block >= g.first && block < g.second; });
+}
+
 Result<void> StagedImpl::make_patches(std::uint64_t index, std::uint16_t blocks, const Bytes& bytes,
                                       const Entry& under) {
   const std::uint32_t logical = chunk_length(size_, index);
@@ -185,7 +191,7 @@ Result<void> StagedImpl::make_patches(std::uint64_t index, std::uint16_t blocks,
         BlobState& state = base_->state();
         const ReadLock lock{state.rw};
         const auto it = state.patches.find(index * kBlocks + b);
-        if (it != state.patches.end()) stored_ -= it->second->size();
+        if (it != state.patches.end() && !is_gone(it->first)) stored_ -= it->second->size();
       }
     }
     patches_.emplace_back(index * kBlocks + b, std::move(data));
@@ -193,18 +199,19 @@ Result<void> StagedImpl::make_patches(std::uint64_t index, std::uint16_t blocks,
   return {};
 }
 
-Result<void> StagedImpl::forget_patches(std::uint64_t from, std::uint64_t to, bool count) {
+Result<void> StagedImpl::forget_patches(std::uint64_t from, std::uint64_t to) {
   if (!base_ || was_inline_) return {};
-  std::vector<std::pair<std::uint64_t, std::uint64_t>> sizes;
+  bool any = false;
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> sizes;  // of those that stored_ counts
   {
     BlobState& state = base_->state();
     const ReadLock lock{state.rw};
-    for (auto it = state.patches.lower_bound(from); it != state.patches.end() && it->first < to; ++it)
-      sizes.emplace_back(it->first, it->second->size());
+    for (auto it = state.patches.lower_bound(from); it != state.patches.end() && it->first < to; ++it) {
+      any = true;
+      if (!fresh_ && !is_gone(it->first)) sizes.emplace_back(it->first, it->second->size());
+    }
   }
-  if (sizes.empty()) return {};
-  gone_.emplace_back(from, to);
-  if (!count) return {};
+  if (any) gone_.emplace_back(from, to);
   for (const auto& [block, n] : sizes) {
     INDRA_LET(const Entry under, find_chunk(below_, block / kBlocks, s_.loader()));
     if (block % kBlocks * kBlockSize >= under.length) stored_ -= n;
@@ -229,7 +236,8 @@ Result<void> StagedImpl::take_slot(std::uint64_t index, bool patches_do, std::ve
     slot = &c_.slots_.at(index);
   }
   if (slot->kind == Slot::buffer) {
-    INDRA_LET(const Entry under, find_chunk(below_, index, s_.loader()));
+    INDRA_LET(Entry under, find_chunk(below_, index, s_.loader()));
+    if (index >= chunks_in(limit_)) under = {};  // cut off meanwhile
     const std::uint16_t mask = under.present() ? slot->over : slot->written;
     const auto blocks = static_cast<std::uint16_t>(mask & blocks_below(logical));
     if (slot->over == 0 || (blocks == 0 && !slot->whole && !under.present())) return {};
@@ -242,7 +250,7 @@ Result<void> StagedImpl::take_slot(std::uint64_t index, bool patches_do, std::ve
     INDRA_TRY(c_.spill(index, whole_));
     slot = &c_.slots_.at(index);
   }
-  INDRA_TRY(forget_patches(index * kBlocks, (index + 1) * kBlocks, true));
+  INDRA_TRY(forget_patches(index * kBlocks, (index + 1) * kBlocks));
   if (slot->kind == Slot::hole) {
     changes.push_back({index, {}});
     return {};
@@ -269,7 +277,7 @@ Result<void> StagedImpl::collect_changes() {
       dirty += kChunkSize;
   }
   if (!fresh_ && limit_ < below_.size)
-    INDRA_TRY(forget_patches((limit_ + kBlockSize - 1) / kBlockSize, UINT64_MAX >> 1, true));
+    INDRA_TRY(forget_patches((limit_ + kBlockSize - 1) / kBlockSize, UINT64_MAX >> 1));
   std::vector<Change> changes;
   for (const std::uint64_t index : indices) INDRA_TRY(take_slot(index, dirty <= kPatchAll, changes));
   tree_changes_ = fresh_ || was_inline_ || !changes.empty() || size_ != below_.size || limit_ < below_.size;
@@ -301,9 +309,7 @@ Result<void> StagedImpl::find_hash() {
   if (base_ && !fresh_ && !was_inline_) {
     const ReadLock lock{base_->state().rw};
     for (const auto& [block, data] : base_->state().patches)
-      if (std::none_of(gone_.begin(), gone_.end(),
-                       [b = block](const auto& g) { return b >= g.first && b < g.second; }))
-        return {};
+      if (!is_gone(block)) return {};
   }
   if (!tree_changes_) {
     hash_ = old_hash_;
