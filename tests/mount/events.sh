@@ -96,8 +96,19 @@ echo four | $i put - :/h
 hears "CREATE m1/h" "CLOSE_WRITE,CLOSE m1/h"
 $i mv :/h :/d/h
 hears "MOVED_FROM m1/h" "MOVED_TO m1/d/h"
+$i snapshot create three >/dev/null
 $i rm :/d/h
 hears "DELETE m1/d/h"
+expect 0 $i undelete :/d/h
+hears "CREATE m1/d/h" "CLOSE_WRITE,CLOSE m1/d/h"
+same "$(cat m1/d/h)" four
+$i rm :/d/h
+hears "DELETE m1/d/h"
+echo five | $i put - :/g
+hears "MOVED_TO m1/g"
+expect 0 $i restore :/g --snapshot three
+hears "MOVED_TO m1/g"
+same "$(cat m1/g)" three
 $i rm -r :/d
 hears "DELETE,ISDIR m1/d"
 # By merges, in the order in which they can be done: names, then what is in them
