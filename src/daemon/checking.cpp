@@ -64,7 +64,6 @@ Json scrub_json(const FileSystem::Scrub& s) {
           {"bytes", s.bytes},
           {"total", s.total},
           {"rate", s.rate},
-          {"unchecked_pages", s.unchecked_pages},
           {"clean", s.damage.empty()},
           {"damage", std::move(damage)}};
 }

@@ -64,7 +64,6 @@ struct Checking {
 struct PagesRead {
   std::optional<std::uint32_t> next;
   std::uint64_t bytes = 0;
-  std::uint64_t unchecked = 0;       ///< a plain SQLite wrote them (V3)
   std::vector<std::uint32_t> wrong;  ///< numbers, from 1
 };
 [[nodiscard]] Result<PagesRead> read_pages(const std::string& path, const char* vfs_below, std::uint32_t page,

@@ -209,6 +209,7 @@ Result<std::unique_ptr<Db>> Db::open(const std::string& path, const DbOptions& o
     return failure;
   }
   std::unique_ptr<Db> db{new Db{raw}};
+  if (options.unsealed) expect_unsealed(raw, true);
   sqlite3_extended_result_codes(raw, 1);
   sqlite3_busy_timeout(raw, 5000);
   INDRA_TRY(

@@ -107,7 +107,8 @@ struct DbOptions {
   const char* vfs = nullptr;  ///< null: our own; or a name registered with SQLite
   /// What our own lies over: null is "unix"; tests put a simulated disk there.
   const char* vfs_below = nullptr;
-  Disk* disk = nullptr;  ///< where `create` makes the file; null: the machine's
+  bool unsealed = false;  ///< of a format before V3: pages may be without checksum
+  Disk* disk = nullptr;   ///< where `create` makes the file; null: the machine's
 };
 
 /// One connection. WAL, synchronous=NORMAL, no automatic checkpoint, secure_delete off, temp_store in memory,
@@ -144,6 +145,7 @@ class Db {
 struct Migration {
   const char* name;  ///< "tree: nodes, edges"
   const char* sql;
+  bool seals = false;  ///< before it each page of the file gets its checksum (V3)
 };
 
 }  // namespace indra

@@ -66,8 +66,10 @@ struct State {
 
   // database
   Protected pages = Protected::unknown;
+  bool unsealed = false;  // of a format before V3: 0 means that a page has no checksum yet
 
   // WAL
+  sqlite3_file* database = nullptr;                 // whose WAL it is, when that is a file of ours
   std::array<std::byte, kWalFrameHeader> header{};  // written last, for the frame below
   std::uint32_t header_frame = 0;                   // 0: its page has been written
   std::uint32_t unsummed = kNoFrame;  // from here on pages may be ahead of their frames' checksums
@@ -116,35 +118,31 @@ std::uint32_t frame_at(sqlite3_int64 at, std::size_t offset) {
   return static_cast<std::uint32_t>(rel / static_cast<sqlite3_int64>(kWalFrame)) + 1;
 }
 
+/// Whether the pages of this database file bear checksums.
+bool bears_sums(sqlite3_file* f) {
+  State& s = state(f);
+  if (s.pages == Protected::unknown) {
+    std::array<std::byte, 100> header;
+    if (real(f)->pMethods->xRead(real(f), header.data(), 100, 0) == SQLITE_OK) learn(s, header.data());
+  }
+  return s.pages == Protected::yes;
+}
+
 int read_database_page(sqlite3_file* f, State& s, void* out, sqlite3_int64 at) {
   auto* page = static_cast<std::byte*>(out);
   const int rc = real(f)->pMethods->xRead(real(f), out, kDbPage, at);
   if (rc != SQLITE_OK) return rc;
   if (at == 0) learn(s, page);
-  if (s.pages == Protected::unknown) {
-    std::array<std::byte, 100> header;
-    if (real(f)->pMethods->xRead(real(f), header.data(), 100, 0) == SQLITE_OK) learn(s, header.data());
-  }
-  if (s.pages != Protected::yes) return rc;
-  const auto stored = load_le<std::uint64_t>(page + kSummed);
+  if (!bears_sums(f)) return rc;
   const auto number = static_cast<std::uint32_t>(at / static_cast<sqlite3_int64>(kDbPage)) + 1;
-  if (stored != 0 && stored != page_checksum(number, page)) {
-    log::error("{}: page {} does not match its checksum", s.path, number);
-    return SQLITE_IOERR_DATA;
-  }
-  // SQLite must not carry the sum of old bytes into the WAL: a plain SQLite may be the one to move it to the
-  // file.
-  store_le<std::uint64_t>(page + kSummed, 0);
-  return rc;
+  if (page_is_sound(number, page) || (s.unsealed && load_le<std::uint64_t>(page + kSummed) == 0)) return rc;
+  log::error("{}: page {} does not match its checksum", s.path, number);
+  return SQLITE_IOERR_DATA;
 }
 
 int write_database_page(sqlite3_file* f, State& s, const void* in, sqlite3_int64 at) {
   if (at == 0) learn(s, static_cast<const std::byte*>(in));
-  if (s.pages == Protected::unknown) {
-    std::array<std::byte, 100> header;
-    if (real(f)->pMethods->xRead(real(f), header.data(), 100, 0) == SQLITE_OK) learn(s, header.data());
-  }
-  if (s.pages != Protected::yes) return real(f)->pMethods->xWrite(real(f), in, kDbPage, at);
+  if (!bears_sums(f)) return real(f)->pMethods->xWrite(real(f), in, kDbPage, at);
   std::array<std::byte, kDbPage> page;
   std::memcpy(page.data(), in, kSummed);
   const auto number = static_cast<std::uint32_t>(at / static_cast<sqlite3_int64>(kDbPage)) + 1;
@@ -152,17 +150,21 @@ int write_database_page(sqlite3_file* f, State& s, const void* in, sqlite3_int64
   return real(f)->pMethods->xWrite(real(f), page.data(), kDbPage, at);
 }
 
+int learn_magic(sqlite3_file* f, State& s) {
+  if (s.magic_known) return SQLITE_OK;
+  std::array<std::byte, 4> magic;
+  if (const int rc = real(f)->pMethods->xRead(real(f), magic.data(), 4, 0); rc != SQLITE_OK) return rc;
+  s.foreign = be32(magic.data()) != kWalMagic;
+  s.magic_known = true;
+  return SQLITE_OK;
+}
+
 /// A frame's checksum runs over the 8 first bytes of its header and its page, and begins with that of the
 /// frame before: what is needed stands in the file, so frames of other processes are checked as well as our
 /// own.
 int read_wal_page(sqlite3_file* f, State& s, void* out, sqlite3_int64 at, std::uint32_t frame) {
   const auto* m = real(f)->pMethods;
-  if (!s.magic_known) {
-    std::array<std::byte, 4> magic;
-    if (const int rc = m->xRead(real(f), magic.data(), 4, 0); rc != SQLITE_OK) return rc;
-    s.foreign = be32(magic.data()) != kWalMagic;
-    s.magic_known = true;
-  }
+  if (const int rc = learn_magic(f, s); rc != SQLITE_OK) return rc;
   if (s.foreign || frame >= s.unsummed) return m->xRead(real(f), out, kDbPage, at);
   std::array<std::byte, kWalFrame> bytes;
   int rc = m->xRead(real(f), bytes.data(), kWalFrame, at - static_cast<sqlite3_int64>(kWalFrameHeader));
@@ -223,7 +225,121 @@ int write_held(sqlite3_file* f, State& s) {
   return rc;
 }
 
-/// A new frame is held until the last one of its transaction has come; all else goes to the file at once.
+sqlite3_int64 place_of(std::uint32_t frame) {
+  return static_cast<sqlite3_int64>(kWalHeader + (frame - 1) * kWalFrame);
+}
+
+/// Where the checksum of the frame before `frame` stands: in its header, or in that of the WAL.
+int read_sum_before(sqlite3_file* f, std::uint32_t frame, std::array<std::byte, 8>& out) {
+  return real(f)->pMethods->xRead(real(f), out.data(), 8, frame == 1 ? 24 : place_of(frame - 1) + 16);
+}
+
+void store_be32(std::byte* at, std::uint32_t v) { store_le<std::uint32_t>(at, __builtin_bswap32(v)); }
+
+/// The frame's checksum, `before` being that of the frame before: SQLite's own is of a page without ours.
+void sum_frame(std::byte* header, const std::byte* page, const std::byte* before) {
+  std::uint32_t s1 = be32(before), s2 = be32(before + 4);
+  wal_checksum(ByteView{header, 8}, s1, s2);
+  wal_checksum(ByteView{page, kDbPage}, s1, s2);
+  store_be32(header + 16, s1);
+  store_be32(header + 20, s2);
+}
+
+void seal_page(std::uint32_t number, std::byte* page) {
+  store_le<std::uint64_t>(page + kSummed, page_checksum(number, page));
+}
+
+/// V3: a page goes into the WAL with its checksum, so that whoever moves it to the file, moves that along;
+/// and the frame's checksum is made to fit. SQLite reads both back from the file only.
+void seal_frame(std::byte* frame, const std::byte* before) {
+  seal_page(be32(frame), frame + kWalFrameHeader);
+  sum_frame(frame, frame + kWalFrameHeader, before);
+}
+
+int is_sealed(sqlite3_file* f, State& s, bool& yes) {
+  yes = s.database != nullptr && bears_sums(s.database);
+  const int rc = yes ? learn_magic(f, s) : SQLITE_OK;
+  yes = yes && !s.foreign;
+  return rc;
+}
+
+/// A new frame, held until the last one of its transaction has come.
+int hold_frame(sqlite3_file* f, State& s, const std::byte* in, int n, sqlite3_int64 at, std::uint32_t page) {
+  if (s.held.empty()) {
+    s.held_at = at;
+    try {
+      s.held.reserve(kHeld + kWalFrame);
+    } catch (const std::bad_alloc&) {
+      return SQLITE_IOERR_NOMEM;
+    }
+  }
+  s.held.insert(s.held.end(), in, in + n);
+  if (page == 0) {
+    std::memcpy(s.header.data(), in, kWalFrameHeader);
+    s.header_frame = frame_at(at, 0);
+    return SQLITE_OK;
+  }
+  std::byte* const frame = s.held.data() + s.held.size() - kWalFrame;
+  bool sealed = false;
+  if (const int rc = is_sealed(f, s, sealed); rc != SQLITE_OK) return rc;
+  if (sealed) {
+    std::array<std::byte, 8> before;
+    if (s.held.size() > kWalFrame)
+      std::memcpy(before.data(), frame - kWalFrame + 16, 8);
+    else if (const int rc = read_sum_before(f, page, before); rc != SQLITE_OK)
+      return rc;
+    seal_frame(frame, before.data());
+  }
+  const WalPosition before = s.commit;
+  note_wal_write(s, frame, static_cast<int>(kWalFrameHeader), place_of(page));
+  note_wal_write(s, frame + kWalFrameHeader, n, at);
+  const bool last = be32(frame + 4) != 0;
+  const int rc = last || s.held.size() >= kHeld ? write_held(f, s) : SQLITE_OK;
+  if (rc != SQLITE_OK) s.commit = before;
+  return rc;
+}
+
+/// A frame's header or page that is written by itself: again, within its transaction.
+int write_again(sqlite3_file* f, State& s, const std::byte* in, int n, sqlite3_int64 at, std::uint32_t header,
+                std::uint32_t page) {
+  const auto* m = real(f)->pMethods;
+  const std::uint32_t frame = header != 0 ? header : page;
+  std::array<std::byte, kWalFrame> bytes;
+  std::byte* const body = bytes.data() + kWalFrameHeader;
+  const bool whole = page != 0 && page == s.header_frame;  // its header came just before
+  bool sealed = false;
+  if (frame != 0)
+    if (const int rc = is_sealed(f, s, sealed); rc != SQLITE_OK) return rc;
+  if (sealed) {
+    std::array<std::byte, 8> before;
+    if (const int rc = read_sum_before(f, frame, before); rc != SQLITE_OK) return rc;
+    if (whole) {
+      std::memcpy(bytes.data(), s.header.data(), kWalFrameHeader);
+      std::memcpy(body, in, kDbPage);
+      seal_frame(bytes.data(), before.data());
+      if (const int rc = m->xWrite(real(f), bytes.data(), kWalFrameHeader, place_of(frame)); rc != SQLITE_OK)
+        return rc;
+      note_wal_write(s, bytes.data(), static_cast<int>(kWalFrameHeader), place_of(frame));
+      in = body;
+    } else if (header != 0) {
+      std::memcpy(bytes.data(), in, kWalFrameHeader);
+      const int rc = m->xRead(real(f), body, kDbPage, at + static_cast<sqlite3_int64>(kWalFrameHeader));
+      if (rc != SQLITE_OK && rc != SQLITE_IOERR_SHORT_READ) return rc;
+      if (rc == SQLITE_OK) sum_frame(bytes.data(), body, before.data());  // else the page is yet to come
+      in = bytes.data();
+    } else {
+      if (const int rc = m->xRead(real(f), bytes.data(), kWalFrameHeader, place_of(frame)); rc != SQLITE_OK)
+        return rc;
+      std::memcpy(body, in, kDbPage);
+      seal_page(be32(bytes.data()), body);
+      in = body;
+    }
+  }
+  if (const int rc = m->xWrite(real(f), in, n, at); rc != SQLITE_OK) return rc;
+  note_wal_write(s, in, n, at);
+  return SQLITE_OK;
+}
+
 int write_wal(sqlite3_file* f, State& s, const std::byte* in, int n, sqlite3_int64 at) {
   const std::uint32_t header = n == static_cast<int>(kWalFrameHeader) ? frame_at(at, 0) : 0;
   const std::uint32_t page = n == static_cast<int>(kDbPage) ? frame_at(at, kWalFrameHeader) : 0;
@@ -233,26 +349,17 @@ int write_wal(sqlite3_file* f, State& s, const std::byte* in, int n, sqlite3_int
   int rc = SQLITE_OK;
   if (header > s.last_frame || (page > s.last_frame && page == s.header_frame && next && !s.held.empty())) {
     if (!s.held.empty() && !next) rc = write_held(f, s);
-    if (rc != SQLITE_OK) return rc;
-    if (s.held.empty()) {
-      s.held_at = at;
-      try {
-        s.held.reserve(kHeld + kWalFrame);
-      } catch (const std::bad_alloc&) {
-        return SQLITE_IOERR_NOMEM;
-      }
-    }
-    s.held.insert(s.held.end(), in, in + n);
-    const bool last = page != 0 && be32(s.header.data() + 4) != 0;
-    if (last || (page != 0 && s.held.size() >= kHeld)) rc = write_held(f, s);
+    if (rc == SQLITE_OK) rc = hold_frame(f, s, in, n, at, page);
   } else {
     rc = write_held(f, s);
-    if (rc == SQLITE_OK) rc = real(f)->pMethods->xWrite(real(f), in, n, at);
+    if (rc == SQLITE_OK) rc = write_again(f, s, in, n, at, header, page);
   }
   if (rc != SQLITE_OK) return rc;
-  if (at == 0) s.last_frame = 0;
+  if (at == 0) {
+    s.last_frame = 0;
+    s.magic_known = false;
+  }
   s.last_frame = std::max(s.last_frame, page);
-  note_wal_write(s, in, n, at);
   return SQLITE_OK;
 }
 
@@ -362,16 +469,21 @@ int x_open(sqlite3_vfs* v, const char* name, sqlite3_file* f, int flags, int* ou
     return SQLITE_NOMEM;
   }
   if ((flags & SQLITE_OPEN_MAIN_DB) != 0) s->kind = Kind::database;
-  if ((flags & SQLITE_OPEN_WAL) != 0) s->kind = Kind::wal;
+  if ((flags & SQLITE_OPEN_WAL) != 0) {
+    s->kind = Kind::wal;
+    sqlite3_file* db = sqlite3_database_file_object(name);
+    if (db != nullptr && db->pMethods == &kMethods) s->database = db;
+  }
   if (name != nullptr) s->path = name;
   file->state = s;
   file->base.pMethods = &kMethods;
   return SQLITE_OK;
 }
 
-constexpr std::uint64_t mix(std::uint64_t h, std::uint64_t w) {
-  h = std::rotl(h ^ (w * 0x9E3779B185EBCA87ull), 29);
-  return h * 0xC2B2AE3D27D4EB4Full + 0x165667B19E3779F9ull;
+sqlite3_file* main_file(sqlite3* db) {
+  sqlite3_file* f = nullptr;
+  const int rc = sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, static_cast<void*>(&f));
+  return rc == SQLITE_OK && f != nullptr && f->pMethods == &kMethods ? f : nullptr;
 }
 
 }  // namespace
@@ -421,27 +533,31 @@ void set_vfs_fault(std::function<int(const DiskEvent&)> fault) {
   h.any = h.observer || h.fault;
 }
 
-// Four lanes, each step a bijection of its lane: any change within one word is always noticed.
-std::uint64_t page_checksum(std::uint32_t page, const std::byte* bytes) {
-  std::uint64_t a = page, b = 1, c = 2, d = 3;
-  std::size_t i = 0;
-  for (; i + 32 <= kSummed; i += 32) {
-    a = mix(a, load_le<std::uint64_t>(bytes + i));
-    b = mix(b, load_le<std::uint64_t>(bytes + i + 8));
-    c = mix(c, load_le<std::uint64_t>(bytes + i + 16));
-    d = mix(d, load_le<std::uint64_t>(bytes + i + 24));
-  }
-  for (; i < kSummed; i += 8) a = mix(a, load_le<std::uint64_t>(bytes + i));
-  std::uint64_t h = mix(mix(mix(a, b), c), d);
-  h ^= h >> 32;
-  return h != 0 ? h : 1;
+void expect_unsealed(sqlite3* db, bool on) {
+  if (sqlite3_file* f = main_file(db); f != nullptr) state(f).unsealed = on;
 }
 
-void wal_checksum(ByteView bytes, std::uint32_t& s1, std::uint32_t& s2) {
-  for (std::size_t i = 0; i + 8 <= bytes.size(); i += 8) {
-    s1 += load_le<std::uint32_t>(bytes.data() + i) + s2;
-    s2 += load_le<std::uint32_t>(bytes.data() + i + 4) + s1;
+int seal_pages(sqlite3* db) {
+  sqlite3_file* f = main_file(db);
+  if (f == nullptr || !bears_sums(f)) return SQLITE_OK;
+  const auto* m = real(f)->pMethods;
+  const std::string& path = state(f).path;
+  sqlite3_int64 size = 0;
+  if (const int rc = m->xFileSize(real(f), &size); rc != SQLITE_OK) return rc;
+  std::array<std::byte, kDbPage> page;
+  const auto pages = static_cast<std::uint32_t>(size / static_cast<sqlite3_int64>(kDbPage));
+  for (std::uint32_t n = 1; n <= pages; ++n) {
+    const sqlite3_int64 at = static_cast<sqlite3_int64>(n - 1) * static_cast<sqlite3_int64>(kDbPage);
+    if (const int rc = m->xRead(real(f), page.data(), kDbPage, at); rc != SQLITE_OK) return rc;
+    if (n == kLockPage || load_le<std::uint64_t>(page.data() + kSummed) != 0) continue;
+    seal_page(n, page.data());
+    int rc = ask(DiskEvent::write, path);
+    if (rc == SQLITE_OK)
+      rc = m->xWrite(real(f), page.data() + kSummed, kDbSpare, at + static_cast<sqlite3_int64>(kSummed));
+    if (rc != SQLITE_OK) return rc;
+    (void)tell(rc, DiskEvent::write, path);
   }
+  return f->pMethods->xSync(f, SQLITE_SYNC_NORMAL);
 }
 
 WalPosition last_commit(sqlite3_file* wal) {
@@ -463,46 +579,6 @@ int reserve(sqlite3_file* wal, std::uint64_t bytes) {
   if (r->pMethods->xFileControl(r, SQLITE_FCNTL_SIZE_HINT, &size) != SQLITE_OK) return SQLITE_FULL;
   s.reserved = (bytes + kReserveStep - 1) / kReserveStep * kReserveStep;
   return SQLITE_OK;
-}
-
-Result<std::unique_ptr<RawFile>> RawFile::open(const std::string& path, const char* below) {
-  std::unique_ptr<RawFile> f{new RawFile};
-  f->path_ = path;
-  f->name_ = sqlite3_create_filename(path.c_str(), "", "", 0, nullptr);
-  sqlite3_vfs* vfs = sqlite3_vfs_find(below != nullptr ? below : "unix");
-  const auto size = static_cast<std::size_t>(vfs->szOsFile);
-  f->file_ = std::make_unique<std::max_align_t[]>(size / sizeof(std::max_align_t) + 1);
-  auto* file = reinterpret_cast<sqlite3_file*>(f->file_.get());
-  file->pMethods = nullptr;
-  int out = 0;
-  const int rc = vfs->xOpen(vfs, f->name_, file, SQLITE_OPEN_READONLY | SQLITE_OPEN_MAIN_DB, &out);
-  if (rc != SQLITE_OK) {
-    file->pMethods = nullptr;
-    return fail(std::error_code{ENOENT, std::generic_category()}, "open " + path);
-  }
-  return f;
-}
-
-RawFile::~RawFile() {
-  auto* file = reinterpret_cast<sqlite3_file*>(file_.get());
-  if (file != nullptr && file->pMethods != nullptr) file->pMethods->xClose(file);
-  if (name_ != nullptr) sqlite3_free_filename(const_cast<char*>(name_));
-}
-
-Result<bool> RawFile::read(std::uint64_t at, MutableBytes out) {
-  auto* file = reinterpret_cast<sqlite3_file*>(file_.get());
-  const int rc =
-      file->pMethods->xRead(file, out.data(), static_cast<int>(out.size()), static_cast<sqlite3_int64>(at));
-  if (rc == SQLITE_IOERR_SHORT_READ) return false;
-  if (rc != SQLITE_OK) return fail(EIO, "read " + path_);
-  return true;
-}
-
-Result<std::uint64_t> RawFile::size() {
-  auto* file = reinterpret_cast<sqlite3_file*>(file_.get());
-  sqlite3_int64 n = 0;
-  if (file->pMethods->xFileSize(file, &n) != SQLITE_OK) return fail(EIO, "stat " + path_);
-  return static_cast<std::uint64_t>(n);
 }
 
 }  // namespace indra

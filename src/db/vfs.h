@@ -1,10 +1,11 @@
 // Our layer over SQLite's "unix" VFS: page checksums, verified WAL frames, and the recorder's and tests'
 // hooks.
 //
-// Page:     the last 8 of 4096 bytes hold page_checksum() of the others, set whenever a page of the database
-// file
-//           is written, checked whenever one is read. 0 means "none": a plain SQLite wrote the page (V1..V3).
-// WAL:      its bytes are SQLite's, unchanged; a page read from it is checked against its frame's checksum.
+// Page:     the last 8 of 4096 bytes hold page_checksum() of the others, set whenever a page is written, to
+// the
+//           database file or to the WAL, and checked whenever one is read from the file (V1, V3).
+// WAL:      its bytes are SQLite's but for that, and for the frames' checksums, which follow from it; a page
+//           read from it is checked against its frame's checksum (V2).
 // Threads:  files as SQLite uses them, and xSync beside anything; the functions here from any thread.
 // Errors:   a mismatch is SQLITE_IOERR_DATA, which sqlite_failure() turns into Errc::corrupt.
 // Source:   docs/design/db.md.
@@ -24,6 +25,8 @@ namespace indra {
 
 inline constexpr std::size_t kDbPage = 4096;
 inline constexpr unsigned kDbSpare = 8;  // at the end of each page: its checksum
+/// SQLite locks bytes of this page and never uses it: a hole in a file of more than 1 GiB.
+inline constexpr std::uint32_t kLockPage = 0x40000000 / kDbPage + 1;
 inline constexpr std::size_t kWalHeader = 32;
 inline constexpr std::size_t kWalFrameHeader = 24;
 inline constexpr std::size_t kWalFrame = kWalFrameHeader + kDbPage;
@@ -41,6 +44,15 @@ inline constexpr int kSwallow = SQLITE_DONE;
 
 /// Of the first 4088 bytes of a page, and its number. Never 0.
 [[nodiscard]] std::uint64_t page_checksum(std::uint32_t page, const std::byte* bytes);
+
+/// Whether the page bears its checksum (or is the one that SQLite never uses, where it locks).
+[[nodiscard]] bool page_is_sound(std::uint32_t page, const std::byte* bytes);
+
+/// For files of formats in which a checksum of 0 meant "none" (V3): such pages are read all the same.
+void expect_unsealed(sqlite3* db, bool on);
+/// Gives each page of such a file its checksum, durably; may be repeated. Nothing may be in the WAL that is
+/// not in the file, and nobody may write. What it returns is SQLite's.
+[[nodiscard]] int seal_pages(sqlite3* db);
 
 /// The last commit in a WAL: its place, the checksum of all before it, and the page it wrote last.
 struct WalPosition {

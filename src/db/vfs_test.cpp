@@ -1,9 +1,12 @@
 #include "db/vfs.h"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 #include <rapidcheck.h>
 #include <rapidcheck/gtest.h>
 
+#include <filesystem>
+
+#include "db/check.h"
 #include "db/db.h"
 #include "db/test_dir.h"
 
@@ -65,8 +68,13 @@ TEST(VfsTest, ABitFlipInTheWalIsFoundByTheNextReader) {
   EXPECT_EQ(r.error().code, Errc::corrupt);
 }
 
+/// The pages of the file that do not bear their checksum.
+std::vector<std::uint32_t> unsound(const std::string& path) {
+  return read_pages(path, nullptr, 0, UINT32_MAX).value().wrong;
+}
+
 // V3: a vault that was killed may be opened with the sqlite3 shell, which moves the WAL into the file.
-TEST(VfsTest, PagesThatAPlainSqliteMovedToTheFileStillRead) {
+TEST(VfsTest, PagesThatAPlainSqliteMovedToTheFileBearTheirChecksums) {
   const TestDir dir;
   { fill(*open_db(dir / "a.db")); }
   {
@@ -75,9 +83,60 @@ TEST(VfsTest, PagesThatAPlainSqliteMovedToTheFileStillRead) {
     auto plain = open_db(dir / "a.db", "unix");
     ASSERT_TRUE(plain->execute("PRAGMA wal_checkpoint(TRUNCATE)"));
   }
+  EXPECT_THAT(unsound(dir / "a.db"), testing::IsEmpty());
   auto again = open_db(dir / "a.db");
   EXPECT_EQ(again->pragma("SELECT sum(length(v)) FROM t").value(), 200 * 900);
   EXPECT_TRUE(again->execute("PRAGMA integrity_check"));
+}
+
+// V3: also when it is the plain one that makes out what the WAL of a killed process holds.
+TEST(VfsTest, APlainSqliteRecoversTheWalAsWeWroteIt) {
+  const TestDir dir;
+  {
+    auto ours = open_db(dir / "a.db");
+    fill(*ours);
+    for (int i = 0; i < 5; ++i)
+      ASSERT_TRUE(ours->execute("UPDATE t SET v = randomblob(1100) WHERE id % 7 = " + std::to_string(i)));
+    std::filesystem::copy(dir / "a.db", dir / "b.db");
+    std::filesystem::copy(dir / "a.db-wal", dir / "b.db-wal");
+  }
+  auto plain = open_db(dir / "b.db", "unix");
+  EXPECT_EQ(plain->pragma("SELECT sum(length(v)) FROM t").value(),
+            open_db(dir / "a.db")->pragma("SELECT sum(length(v)) FROM t").value());
+  ASSERT_TRUE(plain->execute("PRAGMA wal_checkpoint(TRUNCATE)"));
+  EXPECT_THAT(unsound(dir / "b.db"), testing::IsEmpty());
+}
+
+// V3
+TEST(VfsTest, ZerosInThePlaceOfAChecksumAreFound) {
+  const TestDir dir;
+  { fill(*open_db(dir / "a.db")); }
+  Bytes b = dir.read("a.db");
+  std::fill(b.begin() + 11 * kDbPage - 8, b.begin() + 11 * kDbPage, std::byte{0});
+  dir.write("a.db", b);
+  EXPECT_THAT(unsound(dir / "a.db"), testing::ElementsAre(11));
+  const auto r = open_db(dir / "a.db")->pragma("SELECT sum(length(v)) FROM t");
+  ASSERT_FALSE(r);
+  EXPECT_EQ(r.error().code, Errc::corrupt);
+}
+
+// V3: of a format in which some pages had none.
+TEST(VfsTest, PagesWithoutChecksumAreReadWhereTheyAreExpectedUntilTheyAreSealed) {
+  const TestDir dir;
+  { fill(*open_db(dir / "a.db")); }
+  Bytes b = dir.read("a.db");
+  const std::size_t pages = b.size() / kDbPage;
+  for (std::size_t i = 0; i < pages; i += 3)
+    std::fill_n(b.begin() + static_cast<std::ptrdiff_t>(i * kDbPage + kDbPage - 8), 8, std::byte{0});
+  b[4 * kDbPage + 100] ^= std::byte{1};  // a damaged one stays one
+  dir.write("a.db", b);
+  EXPECT_EQ(unsound(dir / "a.db").size(), (pages + 2) / 3 + 1);
+  {
+    const auto old = Db::open(dir / "a.db", {.unsealed = true});
+    ASSERT_TRUE(old);
+    EXPECT_EQ(seal_pages((*old)->raw()), SQLITE_OK);
+  }
+  EXPECT_THAT(unsound(dir / "a.db"), testing::ElementsAre(5));
 }
 
 // V2, V4: a small cache makes SQLite write pages early, again in place, and roll some back.
@@ -124,7 +183,15 @@ RC_GTEST_PROP(VfsProperty, spilled_and_rolled_back_frames_never_raise_an_alarm, 
   }
   RC_ASSERT(bool(db->execute("COMMIT; PRAGMA integrity_check")));
   auto other = open_db(dir / "a.db");
-  RC_ASSERT(other->pragma("SELECT count(*) FROM t").value() == db->pragma("SELECT count(*) FROM t").value());
+  const auto rows = db->pragma("SELECT count(*) FROM t").value();
+  RC_ASSERT(other->pragma("SELECT count(*) FROM t").value() == rows);
+  // V3: as after a kill, recovered and moved by a plain SQLite.
+  std::filesystem::copy(dir / "a.db", dir / "b.db");
+  std::filesystem::copy(dir / "a.db-wal", dir / "b.db-wal");
+  auto stranger = open_db(dir / "b.db", "unix");
+  RC_ASSERT(stranger->pragma("SELECT count(*) FROM t").value() == rows);
+  RC_ASSERT(bool(stranger->execute("PRAGMA wal_checkpoint(TRUNCATE)")));
+  RC_ASSERT(unsound(dir / "b.db").empty());
 }
 
 TEST(VfsTest, TheChecksumDependsOnEveryWordAndOnThePageNumber) {

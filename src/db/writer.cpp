@@ -45,13 +45,19 @@ Result<void> Writer::start() {
                                    " and " + std::to_string(kDbSpare));
   if (!found.exists && !options_.create) return fail(ENOENT, "open " + path_);
   INDRA_TRY(mark_.open(disk, path_ + "-mark"));
+  const auto behind = options_.migrations.subspan(found.user_version);
+  const bool unsealed = found.exists && found.application_id == options_.application_id &&
+                        std::any_of(behind.begin(), behind.end(), [](const Migration& m) { return m.seals; });
   {
     FairLock lock{mutex_};
-    INDRA_LET(db_,
-              Db::open(path_, {.create = options_.create, .vfs_below = options_.vfs_below, .disk = &disk}));
+    INDRA_LET(db_, Db::open(path_, {.create = options_.create,
+                                    .vfs_below = options_.vfs_below,
+                                    .unsealed = unsealed,
+                                    .disk = &disk}));
     tx_.reset(new Tx{*db_});
     INDRA_TRY(db_->execute("PRAGMA cache_spill=OFF; PRAGMA journal_size_limit=" +
                            std::to_string(2 * options_.wal_limit)));
+    if (unsealed) INDRA_TRY(seal());
     INDRA_TRY(migrate());
     sqlite3_wal_hook(
         db_->raw(),
@@ -386,11 +392,19 @@ Result<void> Writer::barrier() {
     }
     syncing_ = true;
   }
+  const TimeNs owed = owed_.exchange(0);  // by what was mutated before, and so is covered
   auto r = lead_barrier();
+  if (!r && owed != 0) owes(owed);
   MutexLock lock{sync_mutex_};
   syncing_ = false;
   sync_cv_.notify_all();
   return r;
+}
+
+void Writer::owes(TimeNs since) {
+  TimeNs before = owed_.load();
+  while ((before == 0 || since < before) && !owed_.compare_exchange_weak(before, since)) {
+  }
 }
 
 // ---- checkpoint ----
@@ -500,7 +514,9 @@ Result<bool> Writer::look(Pace& p, TimeNs t, bool grown) {
   else if (p.undurable == 0)
     p.undurable = t;
 
-  if (p.undurable != 0 && t - p.undurable >= options_.barrier_every) {
+  const TimeNs owed = owed_.load();
+  const TimeNs since = owed != 0 ? std::min(owed, p.undurable) : p.undurable;
+  if (p.undurable != 0 && t - since >= options_.barrier_every) {
     p.pending = p.undurable = 0;
     INDRA_TRY(barrier());
   } else if (p.pending != 0 && (idle || grown || t - p.pending >= options_.busy_commit)) {

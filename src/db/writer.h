@@ -89,6 +89,9 @@ class Writer {
   [[nodiscard]] Result<void> commit();
   /// Returns when everything mutated before the call survives a power cut. One sync serves all who wait.
   [[nodiscard]] Result<void> barrier();
+  /// What was mutated before the call has waited since that moment of the steady clock already, as bytes that
+  /// were not in rows yet: it is durable within barrier_every of that.
+  void owes(TimeNs since);
   /// Moves the WAL into the database file: long part beside other work, then a short one alone.
   [[nodiscard]] Result<void> checkpoint();
 
@@ -124,6 +127,8 @@ class Writer {
   Result<void> start();
   Result<void> accept(std::uint32_t application, std::uint32_t version) const;
   Result<void> migrate() INDRA_REQUIRES(mutex_);
+  /// V3: all of the WAL goes into the file, then each page there gets its checksum.
+  Result<void> seal() INDRA_REQUIRES(mutex_);
   sqlite3_file* wal_file() const INDRA_REQUIRES(mutex_);
   void enter_gate() INDRA_EXCLUDES(gate_mutex_);
   void leave_gate() INDRA_EXCLUDES(gate_mutex_);
@@ -197,6 +202,7 @@ class Writer {
   Mark mark_;
 
   std::atomic<std::uint64_t> mutations_{0}, committed_{0}, durable_{0};
+  std::atomic<TimeNs> owed_{0};  // the earliest of owes() since the last barrier; 0: none
   std::atomic<std::uint64_t> commits_{1}, moved_commits_{0};  // so far; and at the last whole checkpoint
   std::atomic<int> wal_frames_{0};
   // Frames that a checkpoint has moved: where the next one goes all the same when a reader keeps the WAL from

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "db/check.h"
 #include "db/test_dir.h"
 #include "db/vfs.h"
 
@@ -407,6 +408,63 @@ TEST(WriterTest, AHeaderThatSpeaksOfOtherPagesIsRefusedAndStaysByteForByte) {
     }
   dir.write("v.db", as_view(sound));
   EXPECT_TRUE(Writer::open(dir / "v.db", quiet()));
+}
+
+// D2
+TEST(WriterTest, GivenBytesThatWaitedLong_WhenTheyBecomeRows_ThenTheyAreDurableInTime) {
+  const TestDir dir;
+  auto w = open_writer(dir / "v.db");
+  const TimeNs t = 100 * kSecond, tenth = kSecond / 10;
+  ASSERT_TRUE(put(*w, 1));
+  w->owes(t - 39 * tenth);  // written then, closed now
+  ASSERT_TRUE(w->tick(t));
+  EXPECT_EQ(w->durable(), 0u);
+  ASSERT_TRUE(w->tick(t + 2 * tenth));
+  EXPECT_EQ(w->durable(), 1u);
+  // What comes after has its own time.
+  ASSERT_TRUE(put(*w, 2));
+  ASSERT_TRUE(w->tick(t + 3 * tenth));
+  ASSERT_TRUE(w->tick(t + 4 * tenth));
+  EXPECT_EQ(w->durable(), 1u);
+}
+
+constexpr Migration kSealed[] = {kRows[0], {"db: sealed", "", true}};
+
+// V3: a file of an earlier format, killed with pages without checksums in the WAL's place too.
+TEST(WriterTest, GivenPagesWithoutChecksums_WhenTheFileIsBroughtForward_ThenEachHasOne) {
+  const TestDir dir;
+  {
+    auto w = open_writer(dir / "v.db");
+    for (int i = 1; i < 200; ++i) ASSERT_TRUE(put(*w, i, std::string(500, 'x')));
+    ASSERT_TRUE(w->checkpoint());
+    for (int i = 200; i < 400; ++i) ASSERT_TRUE(put(*w, i, std::string(500, 'y')));
+    ASSERT_TRUE(w->barrier());
+    for (const char* name : {"v.db", "v.db-wal", "v.db-mark"})
+      std::filesystem::copy_file(dir / name, dir / (std::string{"old-"} + name).c_str());
+  }
+  for (const char* name : {"v.db", "v.db-wal", "v.db-mark"})
+    std::filesystem::rename(dir / (std::string{"old-"} + name).c_str(), dir / name);
+  Bytes b = dir.read("v.db");
+  for (std::size_t at = 2 * kDbPage - 8; at < b.size(); at += 2 * kDbPage)
+    std::fill_n(b.begin() + static_cast<std::ptrdiff_t>(at), 8, std::byte{0});
+  dir.write("v.db", b);
+  WriterOptions o = quiet();
+  o.migrations = kSealed;
+  {
+    // Somebody reads what is in the WAL: it cannot go now.
+    const auto reader = std::move(*Db::open(dir / "v.db", {.vfs = "unix"}));
+    ASSERT_TRUE(reader->execute("BEGIN; SELECT count(*) FROM t"));
+    const auto w = Writer::open(dir / "v.db", o);
+    ASSERT_FALSE(w);
+    EXPECT_EQ(to_errno(w.error()), EBUSY);
+    ASSERT_TRUE(reader->execute("COMMIT"));
+    sqlite3_db_config(reader->raw(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+  }
+  auto w = open_writer(dir / "v.db", o);
+  EXPECT_EQ(count(*w), 399);
+  EXPECT_EQ(inspect(dir / "v.db").value().user_version, 2u);
+  w.reset();
+  EXPECT_TRUE(read_pages(dir / "v.db", nullptr, 0, UINT32_MAX).value().wrong.empty());
 }
 
 TEST(WriterTest, AFileOfSomebodyElseIsRefused) {

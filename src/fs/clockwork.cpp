@@ -150,7 +150,6 @@ TimeNs FileSystemImpl::tick_once(bool force) {
   const auto at = [&](TimeNs when) { next = std::min(next, std::max<TimeNs>(when - now, kLook)); };
   complain("reaping orphans", reap_some());
 
-  bool old_bytes = false;  // were put into rows
   for (const auto& s : sessions_.all()) {
     if (s->unlinked && s->replaced_before == 0) continue;
     const TimeNs dirty = s->dirty_since, unpublished = s->unpublished_since;
@@ -163,22 +162,17 @@ TimeNs FileSystemImpl::tick_once(bool force) {
     if (unpublished != 0 && s->ahead) {
       if (now - unpublished >= options_.publish_after) {
         complain("publishing", publish(*s));
-        old_bytes = old_bytes || dirty != 0;
         continue;
       }
       at(unpublished + options_.publish_after);
     }
     if (dirty != 0) {
-      if (now - dirty >= options_.persist_after) {
+      if (now - dirty >= options_.persist_after)
         complain("persisting", persist_privately(*s));
-        old_bytes = true;
-      } else {
+      else
         at(dirty + options_.persist_after);
-      }
     }
   }
-  // They have waited for most of the five seconds already (D2).
-  if (old_bytes) complain("making durable what was persisted", writer_->barrier());
 
   if (options_.automatic_pins && !full_ && writer_->mutations() != pinned_mutations_) {
     if (now - last_pin_ >= options_.pin_every) {

@@ -146,7 +146,6 @@ class FileSystem : public Views {
     TimeNs started = 0, finished = 0;    ///< of the last one; 0: never
     std::uint64_t bytes = 0, total = 0;  ///< read so far; about how many there are
     std::uint64_t rate = 0;              ///< bytes a second at most; 0: as fast as it can
-    std::uint64_t unchecked_pages = 0;   ///< of vault.db, written by a plain SQLite: without a checksum
     struct Damage {
       std::uint64_t from = 0, to = 0;  ///< bytes of the file
       std::string what;

@@ -105,9 +105,14 @@ Result<void> FileSystemImpl::publish_locked(Session& s) {
   return {};
 }
 
+/// Its bytes are in rows now, and have waited since they were written (D2).
+void FileSystemImpl::clean(Session& s) {
+  if (const TimeNs since = s.dirty_since.exchange(0); since != 0) writer_->owes(since);
+}
+
 void FileSystemImpl::published(Session& s) {
   s.private_blob = {};
-  s.dirty_since = 0;
+  clean(s);
   s.unpublished_since = 0;
   s.synced_unpublished = false;
   s.published_at = clock_->steady();
@@ -200,7 +205,7 @@ Result<void> FileSystemImpl::persist_privately(Session& s) {
   }));
   staged->accept();
   s.private_blob = blob;
-  s.dirty_since = 0;
+  clean(s);
   return {};
 }
 

@@ -29,12 +29,17 @@ Result<void> FileSystemImpl::keep_scrub() {
     const MutexLock lock{scrub_mutex_};
     Json damage = Json::array();
     for (const auto& d : scrub_.damage) damage.push_back({d.blob.raw(), d.from, d.to, d.what});
-    j = {{"running", scrub_.running},     {"started", scrub_.started},
-         {"finished", scrub_.finished},   {"bytes", scrub_.bytes},
-         {"total", scrub_.total},         {"rate", scrub_.rate},
-         {"unchecked", scrub_.unchecked}, {"blob", scrub_.place.blob.raw()},
-         {"chunk", scrub_.place.chunk},   {"content_done", scrub_.content_done},
-         {"page", scrub_.page},           {"damage", std::move(damage)}};
+    j = {{"running", scrub_.running},
+         {"started", scrub_.started},
+         {"finished", scrub_.finished},
+         {"bytes", scrub_.bytes},
+         {"total", scrub_.total},
+         {"rate", scrub_.rate},
+         {"blob", scrub_.place.blob.raw()},
+         {"chunk", scrub_.place.chunk},
+         {"content_done", scrub_.content_done},
+         {"page", scrub_.page},
+         {"damage", std::move(damage)}};
   }
   const std::string text = j.dump(-1, ' ', false, Json::error_handler_t::replace);
   return writer_->mutate([&](Tx& tx) {
@@ -61,7 +66,6 @@ Result<void> FileSystemImpl::load_scrub() {
     s.bytes = j.at("bytes").get<std::uint64_t>();
     s.total = j.at("total").get<std::uint64_t>();
     s.rate = j.at("rate").get<std::uint64_t>();
-    s.unchecked = j.at("unchecked").get<std::uint64_t>();
     s.place = {BlobId{j.at("blob").get<std::int64_t>()}, j.at("chunk").get<std::uint64_t>()};
     s.content_done = j.at("content_done").get<bool>();
     s.page = j.at("page").get<std::uint32_t>();
@@ -149,7 +153,6 @@ Result<bool> FileSystemImpl::scrub_some() {
     } else {
       INDRA_LET(const auto slice, read_pages(dir_.db_path(), options_.vfs_below, s.page, kPages));
       bytes = slice.bytes;
-      s.unchecked += slice.unchecked;
       for (const std::uint32_t page : slice.wrong)
         damage.push_back({{},
                           (page - 1) * std::uint64_t{4096},
@@ -199,7 +202,6 @@ FileSystem::Scrub FileSystemImpl::scrub_progress() {
   out.bytes = scrub_.bytes;
   out.total = scrub_.running ? std::max(scrub_.total, scrub_.bytes) : scrub_.bytes;
   out.rate = scrub_.rate;
-  out.unchecked_pages = scrub_.unchecked;
   return out;
 }
 

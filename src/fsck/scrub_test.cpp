@@ -60,7 +60,6 @@ TEST(Scrub, GivenASoundVault_WhenItIsScrubbed_ThenAllIsReadAndNothingFound) {
     EXPECT_FALSE(s.running);
     EXPECT_NE(s.finished, 0);
     EXPECT_GT(s.bytes, 4'900'000u) << single;
-    EXPECT_EQ(s.unchecked_pages, 0u);
   }
 }
 

@@ -26,6 +26,16 @@ for sample in "$INDRA_SOURCE"/tests/formats/v*.tar.xz; do
     same "$(cat "$INDRAFS_VAULT"/vault.db "$INDRAFS_VAULT"/vault.db-wal | b3sum)" "$before"
   fi
   "$INDRA_BIN/indra_formats_test" "$INDRAFS_VAULT" >log 2>&1 || { tail -n 30 log; die "$format: migration cut at some point"; }
+  # The last format in which pages could be without checksum: a plain SQLite moved the WAL to the file (V3).
+  if [[ $format == v5 ]] && command -v sqlite3 >/dev/null; then
+    cp -a "$format" moved
+    sqlite3 moved/vault/vault.db 'PRAGMA wal_checkpoint(TRUNCATE)' >/dev/null
+    "$INDRA_BIN/indra_formats_test" "$PWD/moved/vault" >log 2>&1 || { tail -n 30 log; die "$format, moved: migration cut at some point"; }
+    expect 0 $i --vault "$PWD/moved/vault" ls :/
+    expect 0 $i --vault "$PWD/moved/vault" scrub --wait
+    expect 0 $i --vault "$PWD/moved/vault" fsck
+    rm -rf moved
+  fi
 
   expect 0 $i cat :/numbers
   cmp out numbers || die "$format: a file with patches"

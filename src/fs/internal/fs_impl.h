@@ -137,6 +137,7 @@ class FileSystemImpl final : public FileSystem {
   [[nodiscard]] Result<void> publish(Session&);
   [[nodiscard]] Result<void> fsync(Session&, bool data_only);
   [[nodiscard]] Result<void> persist_privately(Session&);
+  void clean(Session&);
   [[nodiscard]] Result<void> publish_owed_event(Session&);
 
   /// Something changed: the clockwork must look within its time.
@@ -250,7 +251,7 @@ class FileSystemImpl final : public FileSystem {
   struct Scrubbing {
     bool running = false;
     TimeNs started = 0, finished = 0;
-    std::uint64_t bytes = 0, total = 0, rate = 0, unchecked = 0;
+    std::uint64_t bytes = 0, total = 0, rate = 0;
     ContentStore::ScrubPlace place;
     bool content_done = false;
     std::uint32_t page = 0;
