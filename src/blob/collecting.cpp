@@ -251,7 +251,8 @@ Result<bool> Store::punch_slice() {
     }
   }));
   if (dead.empty()) return !never.empty();
-  if (writer_.durable() < writer_.mutations()) INDRA_TRY(writer_.barrier());
+  if (writer_.durable() < writer_.mutations() && !options_.faults.leaves_out("collect.barrier"))
+    INDRA_TRY(writer_.barrier());
   // Between apply() and accept() readers still go by the old manifest: later, then (C32).
   if (!accepted_below(ticket)) return !never.empty();
   INDRA_TRY(options_.faults.at("collect.punch"));

@@ -136,6 +136,12 @@ const std::map<std::string, Fault (*)()>& all() {
        }},
       {"a_collector_knows_no_leases", collector},
       {"space_is_freed_before_its_commit_is_durable", hasty_punch},
+      {"space_is_punched_without_a_barrier",
+       [] {
+         Fault f = on_disk(answers(Op::punch, is_segment, MemDisk::kAtOnce));
+         f.leaves_out = "collect.barrier";
+         return f;
+       }},
       {"a_directory_sync_is_lost", [] { return on_disk(answers(Op::sync_dir, nullptr, MemDisk::kSwallow)); }},
       {"a_sequence_number_is_used_again",
        [] {

@@ -46,13 +46,15 @@ using History = std::vector<Op>;
 /// `ops` operations, of which the last and perhaps others are cut. The same seed, the same history.
 [[nodiscard]] History random_history(std::uint64_t seed, int ops);
 
-/// A fault that is planted below or beside the vault, never in it: the laboratory must find it.
+/// A fault that is planted below or beside the vault, or a step of the program that is left out: the
+/// laboratory must find it.
 struct Fault {
   std::string name;
   MemDisk::Fault disk;                                  ///< asked at each call of the disk
   std::function<void(const std::string& verb)> before;  ///< told of each operation, and of each "recover"
   /// After a cut, before the vault is opened again; and at each `meddle`. With SQLite's name for the disk.
   std::function<void(MemDisk&, const char*vfs, const std::string&dir)> at_recovery, meddle;
+  std::string leaves_out;   ///< this fault point's step (FaultPoints::leaves_out)
   bool holds_back = false;  ///< attributes are set some operations too late
 };
 

@@ -171,6 +171,14 @@ class Runner {
     o.content.buffer_limit = 256 << 10;
     return o;
   }
+  FileSystem::Options its_options() {
+    FileSystem::Options o = options(*disk_, &clock_, pins_);
+    if (!fault_.leaves_out.empty())
+      o.faults = FaultPoints{[this](std::string_view point) -> Result<void> {
+        return point == fault_.leaves_out ? Result<void>{fail(ECANCELED)} : Result<void>{};
+      }};
+    return o;
+  }
   [[noreturn]] void violation(const std::string& what) {
     out_.violations.push_back("at \"" + current_ + "\": " + what);
     throw Stop{};
@@ -197,7 +205,7 @@ class Runner {
   bool open(const Cut* cut) {
     if (fault_.before) fault_.before("recover");
     if (cut != nullptr && cut->again != 0) disk_->power_off_at(cut->again);
-    auto fs = FileSystem::open(dir_, options(*disk_, &clock_, pins_));
+    auto fs = FileSystem::open(dir_, its_options());
     if (cut != nullptr && cut->again != 0 && !disk_->power()) {
       if (fs) fs_ = std::move(*fs);
       abandon();
@@ -233,6 +241,7 @@ class Runner {
       if (other_node = learn(w); !other_node.empty()) continue;
       log_.clear();
       log_.push_back(std::move(w));
+      owed_ = 0;
       check_changes(true);
       return;
     }
@@ -439,6 +448,7 @@ class Runner {
     const World base = now();
     in_between(base, log_);
     if (effects_.barrier) log_.erase(log_.begin(), log_.end() - 1);
+    if (effects_.barrier) owed_ = 0;
   }
 
   struct PowerWent {};
@@ -514,6 +524,7 @@ class Runner {
       if (!w.branches.contains(key.first) || !w.branches.at(key.first)->nodes.contains(key.second)) return;
       w.edit(key.first).nodes.at(key.second).kept = t;
     });
+    owed_ = owed_ == 0 ? s.dirty_since : std::min(owed_, s.dirty_since);
   }
   void will_make(const Place& p, int number, const Node& n) {
     effects_.each.push_back([p, number, n](World& w) {
@@ -565,6 +576,7 @@ class Runner {
   std::map<Key, Session> sessions_;
   std::vector<World> log_;  // from what is durable for certain, to now
   Effects effects_;
+  TimeNs owed_ = 0;  // since when bytes have waited that are in rows, and not yet durable for certain
   std::deque<std::pair<int, std::function<void()>>> held_;  // by a fault, for so many operations
   int next_node_ = 1;
   std::set<std::uint64_t> given_;
@@ -898,7 +910,7 @@ bool Runner::act_on_vault(const std::vector<std::string>& w) {
     effects_.any_order = true;
     for (auto& [key, s] : sessions_)
       if (s.dirty() && clock_.steady() - s.dirty_since >= 4 * kSecond) will_keep(key, s);
-    effects_.barrier = !effects_.each.empty();  // within the five seconds (D2)
+    effects_.barrier = owed_ != 0 && clock_.steady() - owed_ >= 4 * kSecond;  // within the five seconds (D2)
     for (std::uint64_t i = 0; i < num(w[2]); ++i) (void)done(fs_->tick(), "tick");
     for (auto& [key, s] : sessions_)
       if (s.dirty() && clock_.steady() - s.dirty_since >= 4 * kSecond) s.dirty_since = 0;
@@ -924,7 +936,7 @@ bool Runner::act_on_vault(const std::vector<std::string>& w) {
     drop_handles();
     fs_.reset();
     if (!disk_->power()) throw PowerWent{};
-    auto fs = FileSystem::open(dir_, options(*disk_, &clock_, pins_));
+    auto fs = FileSystem::open(dir_, its_options());
     if (!disk_->power()) {
       if (fs) fs_ = std::move(*fs);
       throw PowerWent{};
