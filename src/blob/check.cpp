@@ -579,10 +579,7 @@ class ContentCheck {
       found("F17", fmt::format("segment {} has {} bytes, the vault says {}", path, st.st_size, s.end));
     Bytes h(kHeaderSize);
     const ssize_t n = ::pread(fd, h.data(), h.size(), 0);
-    const bool sound =
-        n == static_cast<ssize_t>(h.size()) && as_text(h).starts_with("IndraSeg") &&
-        std::ranges::equal(BlobHash::of(ByteView{h}.first(kHeaderSize - 32)).bytes(), ByteView{h}.last(32));
-    if (!sound) {
+    if (n != static_cast<ssize_t>(h.size()) || !segment_header_is_sound(h)) {
       found("F17", fmt::format("segment {}: its header is damaged; what is in it can still be read", path));
       return {};
     }

@@ -165,6 +165,11 @@ using RunPtr = std::shared_ptr<Run>;
 
 }  // namespace
 
+bool segment_header_is_sound(ByteView h) {
+  return h.size() == kHeader && as_text(h).starts_with(kMagic) &&
+         std::ranges::equal(BlobHash::of(h.first(kHeader - 32)).bytes(), h.last(32));
+}
+
 class Segments::Stream {
  public:
   explicit Stream(RunPtr r) : run{std::move(r)} {}
@@ -624,9 +629,7 @@ Result<std::unique_ptr<Segments>> Segments::open(Disk& disk, std::string dir,
     if (cut) damaged_by("is shorter than the vault says");
     Bytes h(kHeader);
     INDRA_LET(const std::size_t n, f->read(0, h));
-    const bool sound =
-        n == h.size() && as_text(h).starts_with(kMagic) &&
-        std::ranges::equal(BlobHash::of(ByteView{h}.first(kHeader - 32)).bytes(), ByteView{h}.last(32));
+    const bool sound = segment_header_is_sound(ByteView{h}.first(n));
     Kind kind = Kind::packed;  // the careful one, where the header does not say
     if (sound) {
       if (load_le<std::uint32_t>(h.data() + 8) > kVersion)

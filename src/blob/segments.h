@@ -28,6 +28,9 @@ struct Extent {
   friend bool operator==(const Extent&, const Extent&) = default;
 };
 
+/// Whether these are the 4096 bytes at the beginning of a segment, by their own hash.
+[[nodiscard]] bool segment_header_is_sound(ByteView header);
+
 class Segments {
  public:
   struct Options {
