@@ -37,6 +37,38 @@ struct Run {
   }
 };
 
+/// The tables, indices and views that the migrations make, by kind and name, and what makes each.
+using Schema = std::map<std::pair<std::string, std::string>, std::string>;
+Result<Schema> schema_of(Tx& tx) {
+  Schema out;
+  Statement q{tx, "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL"};
+  for (;;) {
+    INDRA_LET(const bool more, q.step());
+    if (!more) return out;
+    out[{std::string{q.text_at(0)}, std::string{q.text_at(1)}}] = std::string{q.text_at(2)};
+  }
+}
+
+/// F20. What holds no rows of its own can be made again.
+Result<void> check_schema(Tx& tx, Checking& c) {
+  INDRA_LET(const auto model, Db::open(":memory:", {}));
+  for (const Migration& m : vault_migrations()) INDRA_TRY(model->execute(m.sql));
+  Tx made = model->borrow();
+  INDRA_LET(const Schema wanted, schema_of(made));
+  INDRA_LET(const Schema there, schema_of(tx));
+  for (const auto& [object, sql] : wanted) {
+    INDRA_TRY(c.count());
+    if (there.contains(object)) continue;
+    Finding f{.rule = "F20", .what = fmt::format("vault.db lacks the {} {}", object.first, object.second)};
+    if (object.first != "table") {
+      f.mending = "made again";
+      f.mend = [sql = sql](Tx& t) { return run_once(t, sql); };
+    }
+    c.found(std::move(f));
+  }
+  return {};
+}
+
 /// No check hides another one's findings: each is run, and what it could not read is a finding.
 Result<void> check_all(Run& run, Tx& tx, bool at_rest) {
   std::optional<Error> cancelled;
@@ -57,6 +89,7 @@ Result<void> check_all(Run& run, Tx& tx, bool at_rest) {
     return {};
   };
   INDRA_TRY(part("vault.db", check_pages(tx.db(), c)));
+  INDRA_TRY(part("the schema", check_schema(tx, c)));
   INDRA_TRY(part("the tree", check_tree(tx, c)));
   return part("the content", check_content(tx, run.dir + "/segments", c));
 }

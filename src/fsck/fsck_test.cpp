@@ -1,4 +1,4 @@
-// Each kind of damage is planted by hand and found by the check whose rule it breaks: F1..F19 of
+// Each kind of damage is planted by hand and found by the check whose rule it breaks: F1..F20 of
 // docs/design/fsck.md.
 #include "fsck/fsck.h"
 
@@ -239,6 +239,11 @@ constexpr Case kCases[] = {
     {"F18", mended,
      "INSERT INTO pages SELECT max(id) + 1, data FROM pages; UPDATE content_state SET value = value + 10 "
      "WHERE name = 'ids'"},
+    // the schema
+    {"F20", mended, "DROP INDEX orphans"},
+    {"F20", mended, "DROP INDEX snapshots_by_name"},
+    {"F20", mended, "DROP VIEW v_tree"},
+    {"F20", stays, "DROP TABLE merges"},
     // files being written
     {"F19", stays, "INSERT INTO sessions VALUES(1, 99999, (SELECT max(id) FROM blobs), 0, 0)"},
 };
