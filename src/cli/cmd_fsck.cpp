@@ -18,10 +18,14 @@ Result<Json> check(Context& ctx, bool repair) {
   for (;;) {
     if (auto daemon = Client::daemon(vault)) {
       if (repair) return fail(EBUSY, vault + " is mounted; unmount it first: indrafs unmount");
-      return (*daemon)->call({{"verb", "fsck"}}, [&](Message m) -> Result<void> {
+      auto answer = (*daemon)->call({{"verb", "fsck"}}, [&](Message m) -> Result<void> {
         progress.items = static_cast<std::uint64_t>(int_field(m.head, "rows"));
         return {};
       });
+      // One that is just ending may have taken the connection and never answer it.
+      if (answer || answer.error().code != std::errc::broken_pipe ||
+          std::chrono::steady_clock::now() >= patience)
+        return answer;
     }
     FsckOptions o;
     o.repair = repair;
