@@ -95,14 +95,15 @@ Result<BranchInfo> TreeImpl::delete_branch(Tx& tx, const Who& who, std::string_v
   return info;
 }
 
-// While others fork from it, or a snapshot of it stands, it stays as a hidden base (B3). A fork has the higher
-// number: it goes before what it was forked from.
+// While others fork from it, or a snapshot of it stands, it stays as a hidden base (B3). A fork has the
+// higher number: it goes before what it was forked from.
 Result<std::vector<BranchId>> TreeImpl::sweepable(Tx& tx) {
   std::vector<BranchId> all;
-  auto q = Statement{tx,
-                     "SELECT id FROM branches b WHERE hidden = 1 AND NOT EXISTS(SELECT 1 FROM branches c WHERE "
-                     "c.parent = b.id) AND NOT EXISTS(SELECT 1 FROM pins p WHERE p.branch = b.id AND p.kind = "
-                     "0) ORDER BY id DESC"};
+  auto q =
+      Statement{tx,
+                "SELECT id FROM branches b WHERE hidden = 1 AND NOT EXISTS(SELECT 1 FROM branches c WHERE "
+                "c.parent = b.id) AND NOT EXISTS(SELECT 1 FROM pins p WHERE p.branch = b.id AND p.kind = "
+                "0) ORDER BY id DESC"};
   for (;;) {
     INDRA_LET(const bool row, q.step());
     if (!row) return all;
