@@ -16,7 +16,8 @@ namespace indra {
 std::span<const Migration> vault_migrations() {
   static const std::array all{kTreeSchema,    kBlobSchema,
                               kSessionSchema, kTreeSchema2,
-                              kBlobSchema2,   Migration{"db: each page has its checksum", "", true}};
+                              kBlobSchema2,   Migration{"db: each page has its checksum", "", true},
+                              kTreeSchema3};
   return all;
 }
 

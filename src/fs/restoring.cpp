@@ -1,6 +1,5 @@
 #include <sys/stat.h>
 
-#include <climits>
 #include <functional>
 #include <set>
 #include <tuple>
@@ -10,6 +9,7 @@
 #include "fs/restore.h"
 #include "merge/apply.h"
 #include "merge/restore.h"
+#include "tree/names_of.h"
 
 namespace indra {
 
@@ -85,11 +85,8 @@ class Paths {
     if (const auto it = known_.find(dir); it != known_.end()) return it->second;
     INDRA_LET(const NodeRow row, tree_.node(tx, chain_, dir));
     INDRA_LET(std::string path, of(tx, row.parent));
-    INDRA_TRY(tree_.list(tx, chain_, row.parent, 0, false, INT_MAX, [&](const Tree::Listed& l) {
-      if (l.edge.node != dir) return true;
-      path.append("/").append(l.name);
-      return false;
-    }));
+    INDRA_LET(const auto name, name_in(tx, chain_, dir, row.parent));
+    if (name) path.append("/").append(*name);
     return known_[dir] = path;
   }
 

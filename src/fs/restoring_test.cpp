@@ -220,6 +220,24 @@ TEST_F(Restoring, GivenWhatIsUnchanged_WhenItsDirectoryIsRestored_ThenItIsLeftAl
   EXPECT_TRUE(MergeWorld::ok(w.back("/p", s)).steps.empty());
 }
 
+TEST_F(Restoring, GivenANameLessOfAFileInAnotherDirectory_WhenRestored_ThenItIsANameOfThatFileAgain) {  // U1
+  w.mkdir("main", "/p");
+  w.mkdir("main", "/untouched");
+  w.write("main", "/untouched/f", "f");
+  w.write("main", "/untouched/changed", "old");
+  w.link("main", "/untouched/f", "/p/g");
+  w.link("main", "/untouched/changed", "/p/h");
+  const auto s = w.snapshot();
+  w.unlink("main", "/p/g");
+  w.unlink("main", "/p/h");
+  w.write("main", "/untouched/changed", "new");
+  MergeWorld::ok(w.back("/p", s));
+  EXPECT_EQ(w.at("main", "/p/g").node, w.at("main", "/untouched/f").node);
+  EXPECT_EQ(w.at("main", "/p/g").nlink, 2u);
+  EXPECT_EQ(w.read("main", "/p/h"), "old");  // what that was: not what the other name means now
+  EXPECT_EQ(w.read("main", "/untouched/changed"), "new");
+}
+
 TEST_F(Restoring, GivenAProtectedBranchOrNoSuchPlace_WhenRestored_ThenNothingChanges) {  // U3
   w.mkdir("main", "/p");
   w.write("main", "/p/f", "old");

@@ -8,10 +8,13 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "tree/names_of.h"
+
 namespace indra {
 namespace {
 
 using Kind = MergeStep::Kind;
+using Place = std::pair<NodeId, std::string>;
 
 struct Entry {
   Tree::At at;
@@ -28,21 +31,23 @@ class Restorer {
  public:
   Restorer(Tx& tx, Tree& tree, const RestoreViews& v) : tx_{tx}, tree_{tree}, v_{v} {}
 
-  /// Directories below which something differs, on either side.
+  /// Which names differ, on either side, and lead to where something does.
   Result<void> know_changes() {
     INDRA_LET(const auto all, diff_views(tx_, v_.now, v_.then, v_.root));
-    const auto mark = [](const std::optional<DiffEntry::Side>& s, std::unordered_set<std::string>& out) {
+    const auto mark = [&](const std::optional<DiffEntry::Side>& s) {
       if (!s) return;
-      for (std::string p = s->path;;) {
-        if (!out.insert(p).second || p == "/") return;
-        p.resize(p.rfind('/'));
-        if (p.empty()) p = "/";
+      for (std::string p = s->path; p != "/";) {
+        const std::size_t slash = p.rfind('/');
+        const std::string dir = slash == 0 ? "/" : p.substr(0, slash);
+        if (!touched_[dir].insert(p.substr(slash + 1)).second) return;
+        p = dir;
       }
     };
     for (const DiffEntry& e : all) {
       if (e.a && S_ISREG(e.a->row.mode)) lines_.insert(e.a->row.line);
-      mark(e.a, touched_now_);
-      mark(e.b, touched_then_);
+      if (e.a && (!e.b || e.content || e.mode || e.owner || e.xattrs)) differs_.insert(e.a->row.node);
+      mark(e.a);
+      mark(e.b);
     }
     return {};
   }
@@ -74,6 +79,12 @@ class Restorer {
       return true;
     }));
     return all;
+  }
+
+  Result<std::optional<Entry>> child(const Chain& chain, const Entry& dir, const std::string& name) {
+    INDRA_LET(auto row, tree_.lookup_node(tx_, chain, dir.row.node, name));
+    if (!row) return std::nullopt;
+    return Entry{{dir.row.node, name}, below(dir.path, name), std::move(*row)};
   }
 
   Result<std::map<std::string, std::optional<Bytes>>> xattrs_to_set(const NodeRow* now, const NodeRow& then) {
@@ -114,17 +125,17 @@ class Restorer {
     }
     if (same) kept_.insert(now.row.node);
     INDRA_TRY(change(now, then));
-    if (!dir || (!touched_now_.contains(now.path) && !touched_then_.contains(then.path))) return {};
-    INDRA_LET(const auto ours, list(v_.now, now));
-    INDRA_LET(const auto theirs, list(v_.then, then));
-    for (const auto& [name, e] : ours)
-      if (!theirs.contains(name)) INDRA_TRY(remove_all(e));
-    for (const auto& [name, e] : theirs) {
-      const auto it = ours.find(name);
-      if (it == ours.end()) {
-        INDRA_TRY(add_all(e));
-      } else {
-        INDRA_TRY(pair(it->second, e));
+    const auto touched = touched_.find(now.path);
+    if (!dir || touched == touched_.end()) return {};
+    for (const std::string& name : touched->second) {
+      INDRA_LET(const auto ours, child(v_.now, now, name));
+      INDRA_LET(const auto theirs, child(v_.then, then, name));
+      if (ours && theirs) {
+        INDRA_TRY(pair(*ours, *theirs));
+      } else if (ours) {
+        INDRA_TRY(remove_all(*ours));
+      } else if (theirs) {
+        INDRA_TRY(add_all(*theirs));
       }
     }
     return {};
@@ -167,7 +178,11 @@ class Restorer {
   /// What went from one place and came at another has moved back.
   Result<std::vector<MergeStep>> finish() {
     std::map<NodeId, std::vector<Entry*>> going;
-    for (Entry& e : removals_) going[e.row.node].push_back(&e);
+    std::set<Place> going_from;
+    for (Entry& e : removals_) {
+      going[e.row.node].push_back(&e);
+      going_from.emplace(e.at.parent, e.at.name);
+    }
     std::unordered_set<const Entry*> stays;
     std::vector<MergeStep> puts;
     std::unordered_set<NodeId> added;
@@ -190,7 +205,12 @@ class Restorer {
         puts.push_back(std::move(s));
         continue;
       }
-      if (!dir && want.row.nlink > 1 && (added.contains(want.row.node) || kept_.contains(want.row.node))) {
+      const bool several = !dir && want.row.nlink > 1;
+      bool another_name = several && (added.contains(want.row.node) || kept_.contains(want.row.node));
+      if (several && !another_name && !copy_) {
+        INDRA_LET(another_name, keeps_a_name(want.row.node, going_from));
+      }
+      if (another_name) {
         s.kind = Kind::link;
         s.node = want.row.node;
         s.of_added = added.contains(want.row.node);
@@ -221,6 +241,15 @@ class Restorer {
     return all;
   }
 
+  /// The file is as it was, and one of its names stays.
+  Result<bool> keeps_a_name(NodeId node, const std::set<Place>& going) {
+    if (differs_.contains(node)) return false;
+    INDRA_LET(const auto names, names_of(tx_, v_.now, node));
+    return std::any_of(names.begin(), names.end(), [&](const NamePlace& p) {
+      return !going.contains({p.parent, p.name});
+    });
+  }
+
   /// Its node, or its document in another node, is in the branch: then a copy is a document of its own.
   Result<bool> is_there(const NodeRow& then) {
     if (S_ISREG(then.mode) && lines_.contains(then.line)) return true;
@@ -234,7 +263,8 @@ class Restorer {
   Tree& tree_;
   const RestoreViews& v_;
   bool copy_ = false;
-  std::unordered_set<std::string> touched_now_, touched_then_;
+  std::unordered_map<std::string, std::set<std::string>> touched_;  // of a directory's path: names
+  std::unordered_set<NodeId> differs_;
   std::vector<MergeStep> changes_;
   std::vector<Entry> removals_, additions_;  // from the top down
   std::unordered_set<NodeId> kept_, changed_;

@@ -2,6 +2,8 @@
 
 #include <climits>
 
+#include "tree/names_of.h"
+
 namespace indra::merging {
 
 Result<std::optional<NodeRow>> OneSide::live(NodeId id) {
@@ -35,17 +37,12 @@ Result<std::optional<NodeRow>> OneSide::by_path(const std::string& path) {
 
 Result<std::optional<std::string>> OneSide::name_in(NodeId parent, NodeId node,
                                                     const std::vector<std::string>& guesses) {
-  std::optional<std::string> found;
-  if (!parent) return found;
+  if (!parent) return std::nullopt;
   for (const std::string& name : guesses) {
     INDRA_LET(const auto edge, tree_.lookup(tx_, chain_, parent, name));
     if (edge && edge->node == node) return std::optional{name};
   }
-  INDRA_TRY(tree_.list(tx_, chain_, parent, 0, false, INT_MAX, [&](const Tree::Listed& e) {
-    if (e.edge.node == node) found = std::string{e.name};
-    return !found;
-  }));
-  return found;
+  return indra::name_in(tx_, chain_, node, parent);
 }
 
 Result<std::vector<std::string>> OneSide::names(NodeId dir) {

@@ -12,6 +12,8 @@ constexpr std::size_t kLongChain = 8;
 Chain::Chain(std::vector<Link> links) {
   auto s = std::make_shared<State>();
   s->links = std::move(links);
+  for (std::size_t i = 1; i < s->links.size(); ++i)
+    s->descends = s->descends && s->links[i].branch < s->links[i - 1].branch;
   if (s->links.size() > kLongChain) {
     std::size_t n = 32;
     while (n < s->links.size() * 2) n *= 2;

@@ -95,14 +95,20 @@ Result<BranchInfo> TreeImpl::delete_branch(Tx& tx, const Who& who, std::string_v
   return info;
 }
 
-// Others fork from it, or a snapshot of it stands: it stays as a hidden base (B3).
-Result<bool> TreeImpl::sweepable(Tx& tx, const BranchState& s) {
-  auto q = Statement{tx,
-                     "SELECT hidden = 1 AND NOT EXISTS(SELECT 1 FROM branches c WHERE c.parent = ?1) AND NOT "
-                     "EXISTS(SELECT 1 FROM pins p WHERE p.branch = ?1 AND p.kind = 0) FROM branches WHERE id "
-                     "= ?1"};
-  INDRA_LET(const bool row, q.bind(1, s.info.id).step());
-  return row && q.int64_at(0) != 0;
+// While others fork from it, or a snapshot of it stands, it stays as a hidden base (B3). A fork has the
+// higher number: it goes before what it was forked from.
+Result<std::vector<BranchId>> TreeImpl::sweepable(Tx& tx) {
+  std::vector<BranchId> all;
+  auto q =
+      Statement{tx,
+                "SELECT id FROM branches b WHERE hidden = 1 AND NOT EXISTS(SELECT 1 FROM branches c WHERE "
+                "c.parent = b.id) AND NOT EXISTS(SELECT 1 FROM pins p WHERE p.branch = b.id AND p.kind = "
+                "0) ORDER BY id DESC"};
+  for (;;) {
+    INDRA_LET(const bool row, q.step());
+    if (!row) return all;
+    all.push_back(q.id_at<BranchId>(0));
+  }
 }
 
 Result<int> TreeImpl::sweep_rows(Tx& tx, BranchId id, int limit) {
@@ -174,21 +180,20 @@ Result<void> TreeImpl::forget_branch(Tx& tx, const BranchState& s) {
 Result<int> TreeImpl::sweep(Tx& tx, int limit, const std::function<bool(BranchId)>& in_use) {
   if (closed_) return fail(EROFS);
   int n = 0;
-  std::vector<BranchId> hidden;
-  for (const auto& [id, s] : branches_)
-    if (s.info.hidden) hidden.push_back(id);
-  // A fork has the higher number: it goes before what it was forked from.
-  std::sort(hidden.rbegin(), hidden.rend());
-  for (const BranchId id : hidden) {
-    if (n >= limit) return n;
-    INDRA_LET(const BranchState* s, state(id));
-    INDRA_LET(const bool free, sweepable(tx, *s));
-    if (!free || in_use(id)) continue;
-    INDRA_LET(const int rows, sweep_rows(tx, id, limit - n));
-    n += rows;
-    if (n >= limit) return n;
-    INDRA_TRY(forget_branch(tx, *s));
-    ++n;
+  for (bool gone = true; gone && n < limit;) {  // with a branch its base may have become free
+    gone = false;
+    INDRA_LET(const auto all, sweepable(tx));
+    for (const BranchId id : all) {
+      if (n >= limit) return n;
+      const auto known = branches_.find(id);
+      if (known == branches_.end() || in_use(id)) continue;
+      INDRA_LET(const int rows, sweep_rows(tx, id, limit - n));
+      n += rows;
+      if (n >= limit) return n;
+      INDRA_TRY(forget_branch(tx, known->second));
+      ++n;
+      gone = true;
+    }
   }
   return n;
 }

@@ -4,10 +4,10 @@
 
 #include "tree/internal/change_rows.h"
 #include "tree/internal/rows.h"
+#include "tree/names_of.h"
 
 namespace indra {
 
-using rows::Edges;
 using rows::Nodes;
 
 namespace {
@@ -120,29 +120,12 @@ void ChangeLog::learn(const Tree::ChangeRow& c) {
   }
 }
 
-/// The name of `node` in `parent`, as the tree is now. All names of the directory are noted on the way: the
-/// next ones asked for will be of the same.
-Result<std::optional<ChangeLog::Name>> ChangeLog::name_in(Tx& tx, Branch& b, NodeId node, NodeId parent) {
-  const Chain& c = chain(b);
+/// A name of `node` as the tree is now, in `parent` where it has one there.
+Result<std::optional<ChangeLog::Name>> ChangeLog::name_now(Tx& tx, Branch& b, NodeId node, NodeId parent) {
+  INDRA_LET(const auto all, names_of(tx, chain(b), node));
   std::optional<Name> found;
-  auto q = Statement{tx, "SELECT cookie, name, node, branch, seq FROM edges WHERE parent = ?1"};
-  q.bind(1, parent);
-  for (;;) {
-    INDRA_LET(const bool row, q.step());
-    if (!row) break;
-    const auto id = q.id_at<NodeId>(2);
-    if (!id || c.depth_of(q.id_at<BranchId>(3)) < 0) continue;
-    const Name name{parent, std::string{q.text_at(1)}};
-    if (c.links().size() > 1) {
-      Edges::Row shown;
-      INDRA_LET(const bool there, rows::find<Edges>(tx, c, {parent, q.int64_at(0), name.name}, shown));
-      if (!there || shown.node != id) continue;
-    }
-    if (id == node)
-      found = name;
-    else if (names_.size() < kNamesKept)
-      names_.try_emplace({b.id, id}, name);
-  }
+  for (const NamePlace& p : all)
+    if (!found || p.parent == parent) found = Name{p.parent, p.name};
   return found;
 }
 
@@ -196,28 +179,14 @@ Result<std::optional<ChangeLog::Name>> ChangeLog::name_of(Tx& tx, Branch& b, Nod
   INDRA_LET(const bool there, rows::find<Nodes>(tx, chain(b), {node}, row));
   const bool lives = there && row.mode != 0 && row.nlink != 0;
   if (lives && row.parent) parent = row.parent;
-  if (lives && parent) {
-    INDRA_LET(name, name_in(tx, b, node, parent));
+  if (lives) {
+    INDRA_LET(name, name_now(tx, b, node, parent));
   }
   if (!name) {
     INDRA_LET(name, last_name(tx, b, node, near, kSeqMax));
   }
   if (!name && !lives) {
     INDRA_LET(name, lost_name(tx, b, node, at));
-  }
-  if (lives && !name) {
-    // One of several names that lies elsewhere. Rare: a look through all of them.
-    auto q = Statement{tx, "SELECT parent, cookie, name FROM edges WHERE node = ?1"};
-    q.bind(1, node);
-    for (;;) {
-      INDRA_LET(const bool more, q.step());
-      if (!more) break;
-      const Name other{q.id_at<NodeId>(0), std::string{q.text_at(2)}};
-      Edges::Row shown;
-      INDRA_LET(const bool found,
-                rows::find<Edges>(tx, chain(b), {other.parent, q.int64_at(1), other.name}, shown));
-      if (found && shown.node == node) name = other;
-    }
   }
   names_[{b.id, node}] = name;
   return name;

@@ -75,7 +75,7 @@ class ChangeLog {
   const Chain& chain(Branch&);
   void learn(const Tree::ChangeRow&);
   Result<std::optional<Name>> name_of(Tx&, Branch&, NodeId, NodeId parent_hint, Seq at);
-  Result<std::optional<Name>> name_in(Tx&, Branch&, NodeId, NodeId parent);
+  Result<std::optional<Name>> name_now(Tx&, Branch&, NodeId, NodeId parent);
   Result<std::optional<Name>> last_name(Tx&, const Branch&, NodeId, Seq at, Seq upto);
   Result<std::optional<Name>> lost_name(Tx&, const Branch&, NodeId, Seq at);
   Result<std::optional<std::string>> path_of(Tx&, Branch&, NodeId dir, Seq at);

@@ -178,17 +178,14 @@ class NameCheck {
                 "SELECT node, "
                 "branch, seq, until, mode, nlink, parent, flags FROM nodes_past ORDER BY 1"};
     Statement n{tx_,
-                "SELECT parent, cookie, name, branch, seq, NULL AS until, node, type FROM edges WHERE node "
-                "IS NOT NULL UNION "
-                "ALL SELECT parent, cookie, name, branch, seq, until, node, type FROM edges_past WHERE node "
-                "IS NOT NULL ORDER "
-                "BY 7"};
+                "SELECT parent, cookie, name, branch, seq, NULL AS until, node, type FROM edges NOT INDEXED "
+                "WHERE node IS NOT NULL UNION ALL SELECT parent, cookie, name, branch, seq, until, node, "
+                "type FROM edges_past NOT INDEXED WHERE node IS NOT NULL ORDER BY 7"};
     Statement s{tx_,
-                "SELECT parent, cookie, name, branch, seq, NULL AS until, node, type FROM edges WHERE type = "
-                "4 AND node IS "
-                "NOT NULL UNION ALL SELECT parent, cookie, name, branch, seq, until, node, type FROM "
-                "edges_past WHERE type = "
-                "4 AND node IS NOT NULL ORDER BY 1"};
+                "SELECT parent, cookie, name, branch, seq, NULL AS until, node, type FROM edges NOT INDEXED "
+                "WHERE type = 4 AND node IS NOT NULL UNION ALL SELECT parent, cookie, name, branch, seq, "
+                "until, node, type FROM edges_past NOT INDEXED WHERE type = 4 AND node IS NOT NULL ORDER BY "
+                "1"};
     INDRA_LET(bool have_v, v.step());
     INDRA_LET(bool have_n, n.step());
     INDRA_LET(bool have_s, s.step());

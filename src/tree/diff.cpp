@@ -13,6 +13,7 @@
 #include "tree/internal/change_rows.h"
 #include "tree/internal/names.h"
 #include "tree/internal/rows.h"
+#include "tree/names_of.h"
 
 namespace indra {
 
@@ -23,13 +24,6 @@ namespace {
 
 constexpr int kDeepest = 4096;
 
-/// A directory entry's key, as a value.
-struct Key {
-  NodeId parent;
-  std::int64_t cookie;
-  std::string name;
-  auto operator<=>(const Key&) const = default;
-};
 struct Place {
   NodeId parent;
   std::string name;
@@ -39,7 +33,7 @@ struct Place {
 /// Everything that may differ: gathered from rows and from the change log, compared afterwards.
 struct Candidates {
   std::unordered_set<NodeId> nodes;
-  std::set<Key> edges;
+  std::set<NamePlace> edges;
   std::set<Place> names;  // from the log, which does not hold cookies
 };
 
@@ -59,7 +53,7 @@ Result<void> each_edge(Tx& tx, Candidates& c, const char* sql, BranchId b, Seq l
   for (;;) {
     INDRA_LET(const bool row, q.step());
     if (!row) return {};
-    c.edges.insert(Key{q.id_at<NodeId>(0), q.int64_at(1), std::string{q.text_at(2)}});
+    c.edges.insert(NamePlace{q.id_at<NodeId>(0), q.int64_at(1), std::string{q.text_at(2)}});
   }
 }
 
@@ -150,7 +144,7 @@ class Side {
     names_[root].insert(Place{});
   }
 
-  Result<Edges::Row> edge(const Key& k) {
+  Result<Edges::Row> edge(const NamePlace& k) {
     Edges::Row row;
     INDRA_TRY(rows::find<Edges>(tx_, chain_, {k.parent, k.cookie, k.name}, row));
     if (!row.gone()) names_[row.node].insert({k.parent, k.name});
@@ -168,28 +162,15 @@ class Side {
     }
     return it->second ? &*it->second : nullptr;
   }
-  /// The names of `ids` that edges gathered so far do not tell: each directory is read once.
-  Result<void> find_names(const std::vector<NodeId>& ids) {
-    std::map<NodeId, std::unordered_set<NodeId>> in;
-    std::unordered_set<NodeId> anywhere;
-    for (const NodeId id : ids) {
-      if (id == root_) continue;
-      INDRA_LET(const NodeRow* row, node(id));
-      if (row == nullptr) continue;
-      const auto known = names_.find(id);
-      const std::size_t n = known == names_.end() ? 0 : known->second.size();
-      if (!S_ISDIR(row->mode) && (row->nlink > 1 || !row->parent)) {
-        if (n < row->nlink) anywhere.insert(id);
-      } else if (n == 0 && row->parent) {
-        in[row->parent].insert(id);
-      }
-    }
-    for (const auto& [parent, wanted] : in)
-      INDRA_TRY(scan("SELECT parent, cookie, name, branch, seq, node FROM edges WHERE parent = ?1", parent,
-                     wanted));
-    if (!anywhere.empty())
-      INDRA_TRY(
-          scan("SELECT parent, cookie, name, branch, seq, node FROM edges WHERE ?1 = 0", NodeId{}, anywhere));
+  /// The names that edges gathered so far do not tell.
+  Result<void> find_names(NodeId id) {
+    if (id == root_) return {};
+    INDRA_LET(const NodeRow* row, node(id));
+    if (row == nullptr) return {};
+    std::set<Place>& known = names_[id];
+    if (known.size() >= (S_ISDIR(row->mode) ? 1 : row->nlink)) return {};
+    INDRA_LET(const auto all, names_of(tx_, chain_, id));
+    for (const NamePlace& p : all) known.insert({p.parent, p.name});
     return {};
   }
   [[nodiscard]] std::set<Place> names(NodeId id) const {
@@ -223,24 +204,6 @@ class Side {
   }
 
  private:
-  Result<void> scan(const char* sql, NodeId parent, const std::unordered_set<NodeId>& wanted) {
-    std::set<Key> keys;
-    {
-      auto q = Statement{tx_, sql};
-      q.bind(1, parent);
-      for (;;) {
-        INDRA_LET(const bool row, q.step());
-        if (!row) break;
-        const int depth = chain_.depth_of(q.id_at<BranchId>(3));
-        if (depth < 0) continue;
-        const bool past = q.int64_at(4) > chain_.links()[static_cast<std::size_t>(depth)].limit.raw();
-        if (past || wanted.contains(q.id_at<NodeId>(5)))
-          keys.insert({q.id_at<NodeId>(0), q.int64_at(1), std::string{q.text_at(2)}});
-      }
-    }
-    for (const Key& k : keys) INDRA_TRY(edge(k));
-    return {};
-  }
   // Without its leading name for the root: "".
   Result<std::optional<std::string>> directory(NodeId id, int depth) {
     if (id == root_) return std::optional<std::string>{""};
@@ -248,7 +211,7 @@ class Side {
     std::optional<std::string> path;
     INDRA_LET(const NodeRow* row, node(id));
     if (row != nullptr && S_ISDIR(row->mode) && depth < kDeepest) {
-      INDRA_TRY(find_names({id}));
+      INDRA_TRY(find_names(id));
       for (const Place& p : names(id)) {
         if (p.parent != row->parent) continue;
         INDRA_LET(path, directory(p.parent, depth + 1));
@@ -338,15 +301,15 @@ Result<std::vector<DiffEntry>> diff_views(Tx& tx, const Chain& a, const Chain& b
   INDRA_LET(const NameHash hash, name_hash(tx));
   for (const Place& p : c.names) c.edges.insert({p.parent, hash.cookie(p.name), p.name});
   Side left{tx, a, root}, right{tx, b, root};
-  for (const Key& k : c.edges) {
+  for (const NamePlace& k : c.edges) {
     INDRA_LET(const Edges::Row x, left.edge(k));
     INDRA_LET(const Edges::Row y, right.edge(k));
     if (x.node) c.nodes.insert(x.node);
     if (y.node) c.nodes.insert(y.node);
   }
   const std::vector<NodeId> ids(c.nodes.begin(), c.nodes.end());
-  INDRA_TRY(left.find_names(ids));
-  INDRA_TRY(right.find_names(ids));
+  for (Side* side : {&left, &right})
+    for (const NodeId id : ids) INDRA_TRY(side->find_names(id));
 
   std::vector<DiffEntry> out;
   std::vector<Lone> gone, fresh;

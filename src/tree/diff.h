@@ -1,10 +1,8 @@
 // What differs between two views of a bucket's tree, and the versions of one line.
 //
 // Shapes:   a path is absolute in its view. Entries come in the order of paths, that of `b` before that of
-// `a`. Cost:     follows what was changed since the two views had the same past, and the size of the
-// directories
-//           it lies in; never the size of the tree. Where the change log no longer goes back so far: one
-//           scan.
+// `a`. Cost:     follows what was changed since the two views had the same past; never the size of the tree,
+//           or of the directories it lies in. Where the change log no longer goes back so far: one scan.
 // Threads:  only reads, in the Tx it is given.
 // Errors:   EXDEV when the views have no branch in common.
 // Source:   docs/branches.md (F1..).

@@ -6,6 +6,7 @@
 #include "tree/check.h"
 #include "tree/internal/checks.h"
 #include "tree/internal/rows.h"
+#include "tree/names_of.h"
 
 namespace indra {
 
@@ -78,31 +79,6 @@ std::string Forest::title(BranchId id, Seq moment) const {
   return "branch " + name + " as of change " + std::to_string(moment.raw());
 }
 
-namespace {
-
-/// A name of `node` in the directory `dir`, as the view shows it.
-Result<std::optional<std::string>> name_in(Tx& tx, const Chain& chain, NodeId dir, NodeId node) {
-  std::vector<std::pair<std::int64_t, std::string>> names;
-  for (const char* sql : {"SELECT cookie, name FROM edges WHERE parent = ?1 AND node = ?2",
-                          "SELECT cookie, name FROM edges_past WHERE parent = ?1 AND node = ?2"}) {
-    Statement q{tx, sql};
-    q.bind(1, dir).bind(2, node);
-    for (;;) {
-      INDRA_LET(const bool row, q.step());
-      if (!row) break;
-      names.emplace_back(q.int64_at(0), std::string{q.text_at(1)});
-    }
-  }
-  for (const auto& [cookie, name] : names) {
-    rows::Edges::Row e;
-    INDRA_LET(const bool found, rows::find<rows::Edges>(tx, chain, {dir, cookie, name}, e));
-    if (found && e.node == node) return name;
-  }
-  return std::nullopt;
-}
-
-}  // namespace
-
 Result<std::string> path_of(Tx& tx, const Forest& forest, BranchId branch, Seq moment, NodeId node) {
   const BranchInfo* b = forest.branch(branch);
   if (b == nullptr) return "#" + std::to_string(node.raw());
@@ -112,30 +88,15 @@ Result<std::string> path_of(Tx& tx, const Forest& forest, BranchId branch, Seq m
   for (NodeId at = node; at != b->root;) {
     rows::Nodes::Row row;
     INDRA_LET(const bool found, rows::find<rows::Nodes>(tx, chain, {at}, row));
-    std::optional<std::string> name;
-    if (found && row.parent && seen.insert(at).second) {
-      INDRA_LET(name, name_in(tx, chain, row.parent, at));
+    std::optional<NamePlace> place;
+    if (found && row.mode != 0 && seen.insert(at).second) {
+      INDRA_LET(const auto names, names_of(tx, chain, at));
+      for (const NamePlace& p : names)
+        if (!place || p.parent == row.parent) place = p;
     }
-    if (!name && found && row.mode != 0 && seen.size() < 2) {
-      // A file of several names, of which nobody says where they are.
-      std::vector<NodeId> parents;
-      Statement q{
-          tx, "SELECT parent FROM edges WHERE node = ?1 UNION SELECT parent FROM edges_past WHERE node = ?1"};
-      q.bind(1, at);
-      for (;;) {
-        INDRA_LET(const bool some, q.step());
-        if (!some) break;
-        parents.push_back(q.id_at<NodeId>(0));
-      }
-      for (const NodeId p : parents) {
-        INDRA_LET(name, name_in(tx, chain, p, at));
-        row.parent = p;
-        if (name) break;
-      }
-    }
-    if (!name) return "#" + std::to_string(at.raw()) + path;
-    path = "/" + *name + path;
-    at = row.parent;
+    if (!place) return "#" + std::to_string(at.raw()) + path;
+    path = "/" + place->name + path;
+    at = place->parent;
   }
   return path.empty() ? "/" : path;
 }

@@ -1,8 +1,6 @@
 // Reading: which row of a key a view shows (T1..T3), and listing.
 #include <sys/stat.h>
 
-#include <algorithm>
-
 #include "tree/internal/tree_impl.h"
 
 namespace indra {
@@ -65,108 +63,78 @@ Result<std::optional<NodeRow>> TreeImpl::lookup_node(Tx& tx, const Chain& chain,
   return row;
 }
 
-namespace {
-
-/// The rows of one name, as a scan brings them: (branches of the edge) x (branches of its node).
-struct Entry {
-  std::int64_t cookie = 0;
-  std::string name;
-  int depth = INT_MAX;  // of the best edge row so far
-  Edges::Row edge;
-  int node_depth = INT_MAX;  // of the best node row of that edge so far
-  bool ask = false;          // the node's visible row is not among the scanned ones
-  NodeRow row;
-
-  void start(std::int64_t c, std::string_view n) {
-    cookie = c;
-    name.assign(n);
-    depth = node_depth = INT_MAX;
-    ask = false;
-  }
-};
-
-}  // namespace
-
+// One scan over the directory's edges. Of a name that many branches have, only the first rows are read so:
+// the lookup that leaps knows the one that is wanted, and the scan goes on behind the name (T3).
 Result<void> TreeImpl::list(Tx& tx, const Chain& chain, NodeId parent, std::uint64_t after, bool plus,
                             int limit, const std::function<bool(const Listed&)>& sink) {
-  if (after > INT64_MAX) return {};
-  auto q = Statement{tx, plus ? "SELECT e.cookie, e.name, e.branch, e.seq, e.node, e.type, " INDRA_NODE_COLUMNS("n.")
-                                " FROM edges e LEFT JOIN nodes n ON n.node = e.node WHERE e.parent = ?1 AND e.cookie > ?2"
-                                " ORDER BY e.cookie, e.name, e.branch"
-                              : "SELECT cookie, name, branch, seq, node, type FROM edges WHERE parent = ?1 AND cookie > ?2"
-                                " ORDER BY cookie, name, branch"};
-  q.bind(1, parent).bind(2, static_cast<std::int64_t>(after));
+  if (after >= INT64_MAX) return {};
+  auto q = Statement{tx,
+                     "SELECT cookie, name, branch, seq, node, type FROM edges WHERE parent = ?1 AND (cookie, "
+                     "name, branch) > (?2, ?3, ?4) ORDER BY cookie, name, branch"};
+  const auto seek_behind = [&](std::int64_t cookie, std::string_view name) {
+    q.bind(1, parent).bind(2, cookie).bind_blob(3, as_view(name)).bind(4, std::int64_t{INT64_MAX});
+  };
+  seek_behind(static_cast<std::int64_t>(after) + 1, "");
 
-  Entry e;
-  e.name.reserve(255);
+  std::int64_t cookie = -1, last_cookie = -1;
+  std::string name, sought;
+  name.reserve(255);
+
+  Edges::Row best;
+  NodeRow row;
   int given = 0;
-  std::int64_t last_cookie = -1;
   const auto give = [&]() -> Result<bool> {  // false: the sink has enough
-    if (e.depth == INT_MAX || e.edge.gone()) return true;
-    if (plus && (e.ask || e.node_depth == INT_MAX)) {
-      INDRA_LET(const bool found, rows::find<Nodes>(tx, chain, {e.edge.node}, e.row));
-      if (!found) e.row.mode = 0;
+    if (best.gone()) return true;
+    bool found = false;
+    if (plus) {
+      INDRA_LET(found, rows::find<Nodes>(tx, chain, {best.node}, row));
     }
     ++given;
-    last_cookie = e.cookie;
-    return sink(Listed{e.name, Edge{e.edge.node, e.edge.type, static_cast<std::uint64_t>(e.cookie)},
-                       plus && e.row.mode != 0 ? &e.row : nullptr});
+    last_cookie = cookie;
+    return sink(Listed{name, Edge{best.node, best.type, static_cast<std::uint64_t>(cookie)},
+                       found && row.mode != 0 ? &row : nullptr});
   };
 
-  bool any = false, taken = false;  // taken: the rows of this edge branch are the best so far
-  BranchId sub;
+  int rows_of_name = 0;
   for (;;) {
-    INDRA_LET(const bool row, q.step());
-    if (!row) break;
-    const std::int64_t cookie = q.int64_at(0);
-    const std::string_view name = q.text_at(1);
-    const BranchId branch = q.id_at<BranchId>(2);
-    const bool next = !any || cookie != e.cookie || name != e.name;
+    INDRA_LET(const bool more, q.step());
+    if (!more) break;
+    const bool next = rows_of_name == 0 || q.int64_at(0) != cookie || q.text_at(1) != name;
     if (next) {
-      if (any) {
-        INDRA_LET(const bool more, give());
-        if (!more) return {};
+      if (rows_of_name != 0) {
+        INDRA_LET(const bool go_on, give());
+        if (!go_on) return {};
       }
-      if (given >= limit && cookie != last_cookie) return {};
-      e.start(cookie, name);
-      any = true;
+      if (given >= limit && q.int64_at(0) != last_cookie) return {};
+      cookie = q.int64_at(0);
+      name.assign(q.text_at(1));
+      best = {};
+      rows_of_name = 0;
     }
-    if (next || branch != sub) {
-      sub = branch;
-      taken = false;
-      const int depth = chain.depth_of(branch);
-      if (depth >= 0 && depth < e.depth) {
-        const Seq bound = chain.links()[static_cast<std::size_t>(depth)].limit;
-        if (q.int64_at(3) <= bound.raw()) {
-          e.edge.branch = branch;
-          e.edge.seq = q.id_at<Seq>(3);
-          e.edge.node = q.id_at<NodeId>(4);
-          e.edge.type = static_cast<std::uint32_t>(q.int64_at(5)) << 12;
-          taken = true;
-          e.ask = false;
-        } else {
-          INDRA_LET(const bool past,
-                    rows::find_past<Edges>(tx, {parent, cookie, e.name}, branch, bound, e.edge));
-          if (!past) continue;
-          e.ask = true;
-        }
-        e.depth = depth;
-        e.node_depth = INT_MAX;
-      }
+    if (++rows_of_name > rows::kPassOver) {
+      best = {};
+      INDRA_TRY(rows::find<Edges>(tx, chain, {parent, cookie, name}, best));
+      INDRA_LET(const bool go_on, give());
+      if (!go_on) return {};
+      rows_of_name = 0;
+      q.reset();
+      sought = name;
+      seek_behind(cookie, sought);
+      continue;
     }
-    if (!plus || !taken || e.ask || e.edge.gone() || q.is_null(6)) continue;
-    const int depth = chain.depth_of(q.id_at<BranchId>(6));
-    if (depth < 0 || depth >= e.node_depth) continue;
-    if (q.int64_at(7) <= chain.links()[static_cast<std::size_t>(depth)].limit.raw()) {
-      e.row.node = e.edge.node;
-      rows::read_node(q, 6, e.row);
-      if (!e.row.line) e.row.line = e.row.node;
-      e.node_depth = depth;
+    const auto branch = q.id_at<BranchId>(2);
+    const int depth = chain.depth_of(branch);
+    if (depth < 0 || (best.branch && depth >= chain.depth_of(best.branch))) continue;
+    const Seq bound = chain.links()[static_cast<std::size_t>(depth)].limit;
+    if (q.id_at<Seq>(3) <= bound) {
+      best = {branch, q.id_at<Seq>(3), q.id_at<NodeId>(4), static_cast<std::uint32_t>(q.int64_at(5)) << 12};
     } else {
-      e.ask = true;  // perhaps a past row
+      Edges::Row past;
+      INDRA_LET(const bool found, rows::find_past<Edges>(tx, {parent, cookie, name}, branch, bound, past));
+      if (found) best = past;
     }
   }
-  if (any) INDRA_TRY(give());
+  if (rows_of_name != 0) INDRA_TRY(give());
   return {};
 }
 

@@ -187,4 +187,14 @@ CREATE VIEW v_changes AS SELECT seq, b.name AS branch,
   FROM changes c JOIN branches b ON b.id = c.branch LEFT JOIN actors a ON a.id = c.actor;
 )sql"};
 
+const Migration kTreeSchema3{"tree: the names of a node", R"sql(
+-- The names of a node, in one branch or all: what has changed is known by node, and shown by name (T13).
+CREATE INDEX edges_by_node ON edges(node, branch) WHERE node IS NOT NULL;
+CREATE INDEX edges_past_by_node ON edges_past(node, branch) WHERE node IS NOT NULL;
+-- What stands on a branch: forks of it, merges of it. Which deleted ones are to be swept.
+CREATE INDEX branches_by_parent ON branches(parent, fork_seq);
+CREATE INDEX branches_deleted ON branches(id) WHERE hidden = 1;
+CREATE INDEX merges_by_source ON merges(source, source_seq);
+)sql"};
+
 }  // namespace indra

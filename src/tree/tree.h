@@ -28,7 +28,7 @@
 
 namespace indra {
 
-extern const Migration kTreeSchema, kTreeSchema2;
+extern const Migration kTreeSchema, kTreeSchema2, kTreeSchema3;
 
 inline constexpr NodeId kFirstNode{16};  // the root of bucket main; smaller numbers are the mount's own
 
@@ -47,6 +47,9 @@ class Chain {
   [[nodiscard]] int depth_of(BranchId branch) const {
     return branch == state_->links.front().branch ? 0 : depth_above(branch);
   }
+  /// A fork has a higher number than what it was forked from, so that numbers fall from link to link. False
+  /// in a damaged vault only.
+  [[nodiscard]] bool descends() const { return state_->descends; }
   /// The same, allowed to change a protected branch: for merges.
   [[nodiscard]] Chain merging() const {
     Chain c{*this};
@@ -62,6 +65,7 @@ class Chain {
   struct State {
     std::vector<Link> links;
     std::vector<std::pair<BranchId, int>> slots;  // open addressing, a power of two; for long chains only
+    bool descends = true;
   };
   [[nodiscard]] int depth_above(BranchId branch) const;
   std::shared_ptr<const State> state_;

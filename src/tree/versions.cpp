@@ -9,6 +9,7 @@
 #include "tree/internal/change_rows.h"
 #include "tree/internal/names.h"
 #include "tree/internal/rows.h"
+#include "tree/names_of.h"
 
 namespace indra {
 
@@ -17,20 +18,13 @@ using rows::Nodes;
 
 namespace {
 
-struct Place {
-  NodeId parent;
-  std::int64_t cookie = 0;
-  std::string name;
-  auto operator<=>(const Place&) const = default;
-};
 struct Kept {
   NodeRow row;
   Seq until;  // kSeqMax: the branch's current row
 };
 
 /// The rows of a node that the view shows or has shown.
-Result<void> rows_of(Tx& tx, const Chain& chain, NodeId id, NodeId line, std::vector<Kept>& out,
-                     std::set<NodeId>& parents) {
+Result<void> rows_of(Tx& tx, const Chain& chain, NodeId id, NodeId line, std::vector<Kept>& out) {
   for (const char* sql : {"SELECT " INDRA_NODE_COLUMNS("") " FROM nodes WHERE node = ?1",
                           "SELECT " INDRA_NODE_COLUMNS("") ", until FROM nodes_past WHERE node = ?1"}) {
     const bool past = std::string_view{sql}.find(", until") != std::string_view::npos;
@@ -46,14 +40,13 @@ Result<void> rows_of(Tx& tx, const Chain& chain, NodeId id, NodeId line, std::ve
       k.until = past ? q.id_at<Seq>(Nodes::kUntil) : kSeqMax;
       const int depth = chain.depth_of(k.row.branch);
       if (depth < 0 || k.row.seq > chain.links()[static_cast<std::size_t>(depth)].limit) continue;
-      if (k.row.parent) parents.insert(k.row.parent);
       if (k.row.line == line && k.row.mode != 0 && k.row.nlink != 0) out.push_back(std::move(k));
     }
   }
   return {};
 }
 
-Result<void> nodes_at(Tx& tx, const Place& p, std::set<NodeId>& out) {
+Result<void> nodes_at(Tx& tx, const NamePlace& p, std::set<NodeId>& out) {
   for (const char* sql : {"SELECT node FROM edges WHERE parent = ?1 AND cookie = ?2 AND name = ?3",
                           "SELECT node FROM edges_past WHERE parent = ?1 AND cookie = ?2 AND name = ?3"}) {
     auto q = Statement{tx, sql};
@@ -67,39 +60,24 @@ Result<void> nodes_at(Tx& tx, const Place& p, std::set<NodeId>& out) {
   return {};
 }
 
-/// The names that a node has or had in one directory.
-Result<void> places_of(Tx& tx, NodeId node, NodeId parent, std::set<Place>& out) {
-  for (const char* sql : {"SELECT cookie, name FROM edges WHERE parent = ?1 AND node = ?2",
-                          "SELECT cookie, name FROM edges_past WHERE parent = ?1 AND node = ?2"}) {
-    auto q = Statement{tx, sql};
-    q.bind(1, parent).bind(2, node);
-    for (;;) {
-      INDRA_LET(const bool row, q.step());
-      if (!row) break;
-      out.insert({parent, q.int64_at(0), std::string{q.text_at(1)}});
-    }
-  }
-  return {};
-}
-
 /// All rows of a line: from its place to the nodes that bore it there, from these to where they were before,
 /// and so on.
-Result<std::vector<Kept>> rows_of_line(Tx& tx, const Chain& chain, Place first, NodeId line) {
+Result<std::vector<Kept>> rows_of_line(Tx& tx, const Chain& chain, NamePlace first, NodeId line) {
   std::vector<Kept> kept;
-  std::set<Place> places{std::move(first)}, asked;
+  std::set<NamePlace> places{std::move(first)}, asked;
   std::set<NodeId> done;
   while (!places.empty()) {
-    const Place p = std::move(places.extract(places.begin()).value());
+    const NamePlace p = std::move(places.extract(places.begin()).value());
     if (!asked.insert(p).second) continue;
     std::set<NodeId> nodes;
     INDRA_TRY(nodes_at(tx, p, nodes));
     for (const NodeId id : nodes) {
       if (!done.insert(id).second) continue;
       const std::size_t before = kept.size();
-      std::set<NodeId> parents;
-      INDRA_TRY(rows_of(tx, chain, id, line, kept, parents));
+      INDRA_TRY(rows_of(tx, chain, id, line, kept));
       if (kept.size() == before) continue;  // another line's
-      for (const NodeId parent : parents) INDRA_TRY(places_of(tx, id, parent, places));
+      INDRA_LET(auto of_it, places_of(tx, chain, id));
+      places.merge(of_it);
     }
   }
   return kept;
@@ -131,7 +109,7 @@ Result<void> tell_who(Tx& tx, Version& v) {
 
 Result<std::vector<Version>> line_versions(Tx& tx, const Chain& chain, NodeId parent, std::string_view name) {
   INDRA_LET(const NameHash hash, name_hash(tx));
-  Place here{parent, hash.cookie(name), std::string{name}};
+  NamePlace here{parent, hash.cookie(name), std::string{name}};
   Edges::Row edge;
   INDRA_TRY(rows::find<Edges>(tx, chain, {here.parent, here.cookie, here.name}, edge));
   if (edge.gone()) return fail(ENOENT);

@@ -1,6 +1,5 @@
 // The three versioned tables (edges, nodes, xattrs), seen alike: how to find the row that a view shows.
 #pragma once
-#include <climits>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -11,8 +10,8 @@
 
 namespace indra::rows {
 
-/// Above this many current rows of a key, branches are probed level by level (T3).
-inline constexpr int kScan = 16;
+/// So many rows of branches that the view does not see are passed over before a seek leaps beyond them (T3).
+inline constexpr int kPassOver = 8;
 
 struct Edges {
   struct Key {
@@ -27,8 +26,9 @@ struct Edges {
     std::uint32_t type = 0;
     [[nodiscard]] bool gone() const { return !node; }
   };
-  static constexpr const char* kAll =
-      "SELECT branch, seq, node, type FROM edges WHERE parent = ?1 AND cookie = ?2 AND name = ?3";
+  static constexpr const char* kDown =
+      "SELECT branch, seq, node, type FROM edges WHERE parent = ?1 AND cookie = ?2 AND name = ?3 AND branch "
+      "<= ?4 ORDER BY branch DESC";
   static constexpr const char* kOne =
       "SELECT branch, seq, node, type FROM edges WHERE parent = ?1 AND cookie = ?2 AND name = ?3 AND branch "
       "= ?4";
@@ -69,7 +69,8 @@ struct Nodes {
     NodeId node;
   };
   using Row = NodeRow;
-  static constexpr const char* kAll = "SELECT " INDRA_NODE_COLUMNS("") " FROM nodes WHERE node = ?1";
+  static constexpr const char* kDown =
+      "SELECT " INDRA_NODE_COLUMNS("") " FROM nodes WHERE node = ?1 AND branch <= ?2 ORDER BY branch DESC";
   static constexpr const char* kOne =
       "SELECT " INDRA_NODE_COLUMNS("") " FROM nodes WHERE node = ?1 AND branch = ?2";
   static constexpr const char* kPast = "SELECT " INDRA_NODE_COLUMNS("") ", until FROM nodes_past WHERE node = ?1 AND branch = ?2"
@@ -100,7 +101,9 @@ struct Xattrs {
     Bytes value;
     [[nodiscard]] bool gone() const { return absent; }
   };
-  static constexpr const char* kAll = "SELECT branch, seq, value FROM xattrs WHERE node = ?1 AND name = ?2";
+  static constexpr const char* kDown =
+      "SELECT branch, seq, value FROM xattrs WHERE node = ?1 AND name = ?2 AND branch <= ?3 ORDER BY branch "
+      "DESC";
   static constexpr const char* kOne =
       "SELECT branch, seq, value FROM xattrs WHERE node = ?1 AND name = ?2 AND branch = ?3";
   static constexpr const char* kPast =
@@ -155,42 +158,47 @@ Result<bool> find_at(Tx& tx, const typename T::Key& key, const Chain::Link& link
 
 /// The row that the view shows, which may be a tombstone; false when no branch of the chain has one. Branches
 /// nearer than `from` are passed over: from = 1 finds what would show through (T8).
+///
+/// The rows of a key and the chain both lie in the order of branches, the nearest first: they are walked
+/// together, and whoever is behind leaps to where the other is.
 template <class T>
 Result<bool> find(Tx& tx, const Chain& chain, const typename T::Key& key, typename T::Row& out,
                   int from = 0) {
-  int best = INT_MAX;
-  bool crowded = false;
-  {
-    auto q = Statement{tx, T::kAll};
-    T::bind(q, key);
-    for (int n = 1;; ++n) {
-      INDRA_LET(const bool row, q.step());
-      if (!row) break;
-      if (n > kScan) {
-        crowded = true;
-        break;
-      }
-      const int depth = chain.depth_of(q.id_at<BranchId>(0));
-      if (depth < from || depth >= best) continue;
-      const Chain::Link& link = chain.links()[static_cast<std::size_t>(depth)];
-      if (q.int64_at(1) <= link.limit.raw()) {
-        T::read(q, key, out);
-        best = depth;
-      } else {
-        INDRA_LET(const bool past, find_past<T>(tx, key, link.branch, link.limit, out));
-        if (past) best = depth;
-      }
-      if (best == from) return true;
-    }
-  }
-  if (crowded) {
-    const int levels = static_cast<int>(chain.links().size());
-    for (int depth = from; depth < levels && depth < best; ++depth) {
-      INDRA_LET(const bool row, find_at<T>(tx, key, chain.links()[static_cast<std::size_t>(depth)], out));
+  const auto& links = chain.links();
+  auto level = static_cast<std::size_t>(from);
+  if (!chain.descends()) {  // a damaged vault
+    for (; level < links.size(); ++level) {
+      INDRA_LET(const bool row, find_at<T>(tx, key, links[level], out));
       if (row) return true;
     }
+    return false;
   }
-  return best != INT_MAX;
+  if (level >= links.size()) return false;
+  auto q = Statement{tx, T::kDown};
+  T::bind(q, key);
+  q.bind(T::kBranch, links[level].branch);
+  for (int strangers = 0;;) {
+    INDRA_LET(const bool row, q.step());
+    if (!row) return false;
+    const auto branch = q.id_at<BranchId>(0);
+    while (links[level].branch > branch)
+      if (++level == links.size()) return false;
+    const Chain::Link& link = links[level];
+    if (link.branch == branch) {
+      if (q.int64_at(1) <= link.limit.raw()) {
+        T::read(q, key, out);
+        return true;
+      }
+      INDRA_LET(const bool past, find_past<T>(tx, key, branch, link.limit, out));
+      if (past) return true;
+      if (++level == links.size()) return false;
+    } else if (++strangers > kPassOver) {
+      q.reset();
+      T::bind(q, key);
+      q.bind(T::kBranch, link.branch);
+      strangers = 0;
+    }
+  }
 }
 
 }  // namespace indra::rows

@@ -138,7 +138,7 @@ class TreeImpl final : public Tree {
   Result<Seq> add_pin(Tx&, BranchState&, PinKind, Seq at, std::string_view name, std::string_view message);
 
   // branch_life.cpp
-  Result<bool> sweepable(Tx&, const BranchState&);
+  Result<std::vector<BranchId>> sweepable(Tx&);
   Result<int> sweep_rows(Tx&, BranchId, int limit);
   Result<void> forget_branch(Tx&, const BranchState&);
 
