@@ -14,7 +14,8 @@
 namespace indra {
 
 std::span<const Migration> vault_migrations() {
-  static const std::array all{kTreeSchema, kBlobSchema, kSessionSchema, kTreeSchema2, kBlobSchema2};
+  static const std::array all{kTreeSchema,  kBlobSchema,  kSessionSchema,
+                              kTreeSchema2, kBlobSchema2, kBlobSchema3};
   return all;
 }
 
