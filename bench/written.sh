@@ -3,12 +3,15 @@
 # loop device), with user.indra.versions=off and with automatic versions; by the device's own counter, from the start until
 # `status` says at rest. Then: how large the vault is, whether the hash is b3sum's, how fast the file is read cold, before and after.
 #
+# The ext4 is as mkfs makes it, with a journal; --no-journal leaves that out, below the vault and the native run alike.
+#
 #   sudo bench/written.sh [--size MIB] [--count N] [--transactions N] [--indrafs BIN] [--fsops BIN] [--work DIR] [--only off,on]
+#                         [--no-journal] [--sqlite-only]
 set -euo pipefail
 # shellcheck source=bench/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-size=1024 count=100000 transactions=2000 only='' kinds=off,on
+size=1024 count=100000 transactions=2000 only='' kinds=off,on journal_option=() sqlite_only=''
 while (($#)); do
   case $1 in
     --size) size=$2; shift ;;
@@ -18,6 +21,8 @@ while (($#)); do
     --fsops) fsops=$2; shift ;;
     --work) work=$2; shift ;;
     --only) kinds=$2; shift ;;
+    --no-journal) journal_option=(-O ^has_journal) ;;
+    --sqlite-only) sqlite_only=yes ;;
     -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) fail "No option $1; see --help" ;;
   esac
@@ -32,7 +37,7 @@ trap 'unmount_target indrafs 2>/dev/null || true; detach; finish' EXIT
 fresh_disk() {
   detach
   mkdir -p "$disk" && truncate -s $((size * 8 + 4096))M "$work/image"
-  /sbin/mkfs.ext4 -qF -O ^has_journal "$work/image" && mount -o loop "$work/image" "$disk"
+  /sbin/mkfs.ext4 -qF "${journal_option[@]}" "$work/image" && mount -o loop,noinit_itable "$work/image" "$disk"
   device=$(basename "$(findmnt -nro SOURCE "$disk")")
 }
 fresh_vault() {
@@ -61,6 +66,7 @@ echo
 echo "| what | versions | device bytes to bytes passed to write(2) | a second | vault to file | hash is b3sum's | cold read before, after, MB/s |"
 echo "|---|---|---|---|---|---|---|"
 for kind in ${kinds//,/ }; do
+  [[ -z $sqlite_only ]] || break
   fresh_vault
   f=$work/indra/vault/f
   : >"$f"
@@ -90,9 +96,8 @@ for journal in wal delete; do
   for kind in ${kinds//,/ }; do
     fresh_vault
     d=$work/indra/vault
-    # SQLite opens what is there; the journal is made and removed, and has no versions of its own to speak of.
-    : >"$d/db"
-    [[ $kind == on ]] || setfattr -n user.indra.versions -v off "$d/db"
+    # What is made in the directory from now on, the database and its journals.
+    [[ $kind == on ]] || setfattr -n user.indra.versions -v off "$d"
     start=$(written)
     "$fsops" sqlite "$d/db" --journal $journal --count "$transactions" >/dev/null
     bytes=$(($(written) - start))

@@ -1,9 +1,14 @@
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
+#include <vector>
+
 #include "base/bytes.h"
 #include "base/disk.h"
 #include "base/result.h"
 #include "base/strong.h"
+#include "base/sync.h"
 #include "base/time.h"
 
 namespace indra {
@@ -54,6 +59,44 @@ TEST(DiskTest, ObserverHearsWritesAndSyncs) {
   rmdir(dir);
   EXPECT_EQ(seen, (std::vector<DiskEvent::Kind>{DiskEvent::create, DiskEvent::write, DiskEvent::sync,
                                                 DiskEvent::remove}));
+}
+
+TEST(FairMutexTest, GivenManyInAHurry_WhenSomebodyElseWaits_ThenItHasItsTurn) {
+  FairMutex mutex;
+  std::atomic<bool> stop{false};
+  std::uint64_t count = 0, reads = 0;  // under mutex
+  std::vector<std::thread> hurried;
+  for (int i = 0; i < 3; ++i)
+    hurried.emplace_back([&] {
+      while (!stop) {
+        const HurriedLock lock{mutex};
+        ++reads;
+      }
+    });
+  std::vector<std::thread> others;
+  for (int i = 0; i < 2; ++i)
+    others.emplace_back([&] {
+      for (int k = 0; k < 500; ++k) {
+        const FairLock lock{mutex};
+        ++count;
+      }
+    });
+  for (auto& t : others) t.join();
+  stop = true;
+  for (auto& t : hurried) t.join();
+  EXPECT_EQ(count, 1000u);
+}
+
+TEST(AbsenceTest, IsToldOnTheThreadThatAskedForIt) {
+  int told = 0;
+  std::thread other{[&] {
+    Absence::tell([](void* n) { ++*static_cast<int*>(n); }, &told);
+    Absence::begins();
+    Absence::begins();
+  }};
+  other.join();
+  Absence::begins();  // here nobody asked
+  EXPECT_EQ(told, 2);
 }
 
 }  // namespace indra

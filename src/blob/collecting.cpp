@@ -9,9 +9,9 @@
 namespace indra::blob {
 namespace {
 
-constexpr int kSmallAtOnce = 32;  // blobs of one page taken apart in one mutation: others wait meanwhile
-constexpr std::size_t kRowsAtOnce = 128;  // rows of punched extents deleted in one mutation
-constexpr int kExtentsAtOnce = 4096;
+constexpr int kSmallAtOnce = 8;  // blobs of one page taken apart in one mutation: others wait meanwhile
+constexpr std::size_t kRowsAtOnce = 64;  // rows of dead extents looked at, or deleted, while others wait
+constexpr std::size_t kExtentsAtOnce = 4096;
 constexpr std::uint64_t kGarbageLimit = 64ull << 20;
 constexpr TimeNs kGarbageWaits = 5 * kSecond;
 
@@ -238,18 +238,25 @@ Result<bool> Store::punch_slice() {
     INDRA_TRY(bytes_->free(never));
   }
   std::uint64_t ticket = 0;
-  INDRA_LET(const auto dead, writer_.read([&](Tx& tx) -> Result<std::vector<Extent>> {
+  std::vector<Extent> dead;
+  const auto some_more = [&](Tx& tx) -> Result<bool> {
     ticket = next_ticket();
-    std::vector<Extent> out;
-    Statement q{tx, "SELECT segment, offset, length FROM dead_extents LIMIT ?1"};
-    q.bind(1, std::int64_t{kExtentsAtOnce});
-    for (;;) {
-      INDRA_LET(const bool more, q.step());
-      if (!more) return out;
-      out.push_back({static_cast<std::uint32_t>(q.int64_at(0)), static_cast<std::uint32_t>(q.int64_at(1)),
-                     static_cast<std::uint32_t>(q.int64_at(2))});
+    Statement q{tx,
+                "SELECT segment, offset, length FROM dead_extents WHERE (segment, offset) > (?1, ?2)"
+                " ORDER BY segment, offset LIMIT ?3"};
+    q.bind(1, dead.empty() ? -1 : static_cast<std::int64_t>(dead.back().segment))
+        .bind(2, dead.empty() ? -1 : static_cast<std::int64_t>(dead.back().offset))
+        .bind(3, static_cast<std::int64_t>(kRowsAtOnce));
+    for (std::size_t n = 0;; ++n) {
+      INDRA_LET(const bool row, q.step());
+      if (!row) return n == kRowsAtOnce;
+      dead.push_back({static_cast<std::uint32_t>(q.int64_at(0)), static_cast<std::uint32_t>(q.int64_at(1)),
+                      static_cast<std::uint32_t>(q.int64_at(2))});
     }
-  }));
+  };
+  for (bool more = true; more && dead.size() < kExtentsAtOnce;) {
+    INDRA_LET(more, writer_.read(some_more));
+  }
   if (dead.empty()) return !never.empty();
   if (writer_.durable() < writer_.mutations() && !options_.faults.leaves_out("collect.barrier"))
     INDRA_TRY(writer_.barrier());

@@ -78,7 +78,7 @@ Store::~Store() {
   (void)writer_.mutate([this](Tx& tx) {
     return Statement{
         tx,
-        "UPDATE content_state SET value = NOT (?1 AND EXISTS(SELECT 1 FROM patches)) WHERE name = "
+        "UPDATE content_state SET value = NOT (?1 AND EXISTS(SELECT 1 FROM patch_places)) WHERE name = "
         "'clean'"}
         .bind(1, std::int64_t{untold_})
         .run();
@@ -160,13 +160,15 @@ Result<void> Store::start(const std::string& dir) {
       if (!more) break;
       ends[static_cast<std::uint32_t>(s.int64_at(0))] = static_cast<std::uint64_t>(s.int64_at(1));
     }
-    Statement p{tx, "SELECT blob, count(*) FROM patches GROUP BY blob"};
+    INDRA_TRY(find_free_slots(tx));
+    Statement p{tx, "SELECT blob, count(*) FROM patch_places GROUP BY blob"};
     const MutexLock lock{patched_mutex_};
     for (;;) {
       INDRA_LET(const bool more, p.step());
       if (!more) return {};
-      patched_[p.id_at<BlobId>(0)] = {clock_.steady(),
-                                      static_cast<std::uint64_t>(p.int64_at(1)) * kBlockSize};
+      patched_[p.id_at<BlobId>(0)] = {.last = clock_.steady(),
+                                      .bytes = static_cast<std::uint64_t>(p.int64_at(1)) * kBlockSize,
+                                      .next = 0};
     }
   }));
   ids_ = reserved_ + 1;
@@ -313,7 +315,7 @@ Result<bool> Store::at_rest(Work what) {
       }
     };
     if (what == Work::fold)
-      return none("SELECT DISTINCT blob FROM patches",
+      return none("SELECT DISTINCT blob FROM patch_places",
                   [&](std::int64_t b) { return blobs_aside.contains(BlobId{b}); });
     INDRA_LET(const bool dead,
               none("SELECT segment FROM dead_extents LIMIT 1", [](std::int64_t) { return false; }));
@@ -342,9 +344,10 @@ Result<ContentStore::Stats> Store::stats() {
     s.blobs = static_cast<std::uint64_t>(q.int64_at(0));
     s.logical = static_cast<std::uint64_t>(q.int64_at(1));
     s.inline_bytes = static_cast<std::uint64_t>(q.int64_at(2));
-    Statement p{tx,
-                "SELECT (SELECT count(*) FROM patches), (SELECT coalesce(sum(length), 0) FROM dead_extents),"
-                " (SELECT coalesce(sum(live), 0) FROM segments)"};
+    Statement p{
+        tx,
+        "SELECT (SELECT count(*) FROM patch_places), (SELECT coalesce(sum(length), 0) FROM dead_extents),"
+        " (SELECT coalesce(sum(live), 0) FROM segments)"};
     INDRA_TRY(p.step());
     s.patches = static_cast<std::uint64_t>(p.int64_at(0));
     s.dead = static_cast<std::uint64_t>(p.int64_at(1));

@@ -34,7 +34,8 @@ inline constexpr std::size_t kBlockSize = 4096;    // unit of patches
 inline constexpr std::size_t kInlineLimit = 1024;  // docs/decisions/0004-thresholds.md
 inline constexpr std::uint64_t kMaxFileSize = 16ull << 40;
 
-extern const Migration kBlobSchema, kBlobSchema2;  ///< tables blobs, pages, patches, segments, dead_extents
+extern const Migration kBlobSchema, kBlobSchema2,
+    kBlobSchema3;  ///< tables blobs, pages, patches, segments, dead_extents
 
 struct BlobInfo {
   BlobId id;

@@ -16,7 +16,9 @@ constexpr std::uint64_t kCheapHoles = 4 << 20;
 void Store::note_patched(BlobId id, std::uint64_t bytes) {
   {
     const MutexLock lock{patched_mutex_};
-    patched_[id] = {clock_.steady(), bytes};
+    Patched& p = patched_[id];
+    p.last = clock_.steady();
+    p.bytes = bytes;
   }
   const MutexLock lock{aside_mutex_};  // it may have been mended
   aside_.erase(id);
@@ -85,7 +87,16 @@ Result<bool> Store::fold(BlobId id) {
   std::vector<InPlace> in_place;
   const bool root = m.size <= kChunkSize;
   bool damaged = false;
+  // Round and round: were the first chunks always folded first, those would have few patches each, and the
+  // manifest pages over them be written for a handful.
   auto it = patches.begin();
+  {
+    const MutexLock lock{patched_mutex_};
+    const auto p = patched_.find(id);
+    if (p != patched_.end()) it = patches.lower_bound(p->second.next * kBlocks);
+    if (it == patches.end()) it = patches.begin();
+  }
+  const bool from_begin = it == patches.begin();
   while (it != patches.end() && changes.size() < kSlice) {
     const std::uint64_t index = it->first / kBlocks;
     const auto from = it;
@@ -123,12 +134,17 @@ Result<bool> Store::fold(BlobId id) {
     stored += e.length;
     changes.push_back({index, e});
   }
-  if (changes.empty()) {  // only what is damaged is left
+  {
     const MutexLock lock{patched_mutex_};
-    patched_.erase(id);
-    return false;
+    if (changes.empty() && from_begin) {  // only what is damaged is left
+      patched_.erase(id);
+      return false;
+    }
+    if (const auto p = patched_.find(id); p != patched_.end())
+      p->second.next = it == patches.end() ? 0 : it->first / kBlocks;
+    if (changes.empty()) return true;
   }
-  const bool finished = it == patches.end(), last = finished && !damaged;
+  const bool finished = from_begin && it == patches.end(), last = finished && !damaged;
 
   // What the chunks will be is durable before they are touched: so are the patches (C22, C23).
   if (!in_place.empty()) {

@@ -1,5 +1,8 @@
 // The store's rows: who owns what, what died, where segments end.
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <charconv>
 
 #include "blob/internal/store.h"
 
@@ -124,14 +127,92 @@ PageSink Store::page_sink(Tx& tx, const Standing* own, std::uint64_t owner) {
       }};
 }
 
+namespace {
+
+std::string owner_of(BlobId blob, std::int64_t block) {
+  return fmt::format("{:016x}{:016x}", static_cast<std::uint64_t>(blob.raw()),
+                     static_cast<std::uint64_t>(block));
+}
+
+Result<std::int64_t> slot_of(Tx& tx, BlobId blob, std::int64_t block) {  // 0: there is no such patch
+  Statement q{tx, "SELECT slot FROM patch_places WHERE blob = ?1 AND block = ?2"};
+  INDRA_LET(const bool found, q.bind(1, blob).bind(2, block).step());
+  return found ? q.int64_at(0) : 0;
+}
+
+}  // namespace
+
+/// A slot that no patch is in; 0: a new one is needed. What was noted as free may have been taken back with
+/// the transaction that freed it: so its row is asked (C42).
+Result<std::int64_t> Store::take_slot(Tx& tx) {
+  while (!free_slots_.empty()) {
+    const std::int64_t slot = free_slots_.back();
+    free_slots_.pop_back();
+    Statement q{tx, "SELECT owner FROM patch_slots WHERE slot = ?1"};
+    INDRA_LET(const bool there, q.bind(1, slot).step());
+    const std::string owner{there ? q.text_at(0) : std::string_view{}};
+    if (owner.size() != 32) continue;
+    std::uint64_t blob = 0, block = 0;
+    if (std::from_chars(owner.data(), owner.data() + 16, blob, 16).ptr != owner.data() + 16 ||
+        std::from_chars(owner.data() + 16, owner.data() + 32, block, 16).ptr != owner.data() + 32)
+      continue;
+    INDRA_LET(const std::int64_t holds, slot_of(tx, BlobId{as_int(blob)}, as_int(block)));
+    if (holds != slot) return slot;
+  }
+  return 0;
+}
+
+Result<void> Store::free_slot(Tx& tx, std::int64_t slot) {
+  if (free_slots_.size() >= kFreeSlots)
+    return Statement{tx, "DELETE FROM patch_slots WHERE slot = ?1"}.bind(1, slot).run();
+  free_slots_.push_back(slot);
+  return {};
+}
+
+Result<void> Store::find_free_slots(Tx& tx) {
+  std::vector<std::int64_t> free;
+  {
+    Statement q{tx, "SELECT slot FROM patch_slots EXCEPT SELECT slot FROM patch_places"};
+    for (;;) {
+      INDRA_LET(const bool more, q.step());
+      if (!more) break;
+      free.push_back(q.int64_at(0));
+    }
+  }
+  free_slots_.clear();
+  for (const std::int64_t slot : free) INDRA_TRY(free_slot(tx, slot));
+  return {};
+}
+
 Result<void> Store::put_patch(Tx& tx, BlobId blob, std::uint64_t block, ByteView data) {
-  return Statement{tx, "INSERT OR REPLACE INTO patches(blob, block, seal, data) VALUES(?1, ?2, ?3, ?4)"}
+  const auto seal = load_le<std::int64_t>(BlobHash::of(data).bytes().data());
+  const std::string owner = owner_of(blob, as_int(block));
+  const auto fill = [&](const char* sql, std::int64_t slot) {
+    return Statement{tx, sql}.bind(1, slot).bind_text(2, owner).bind(3, seal).bind_blob(4, data).run();
+  };
+  INDRA_LET(std::int64_t slot, slot_of(tx, blob, as_int(block)));
+  if (slot != 0) {
+    INDRA_TRY(fill("UPDATE patch_slots SET seal = ?3, data = ?4 WHERE slot = ?1 AND owner = ?2", slot));
+    if (tx.db().changes() == 1) return {};  // else it is another's, or gone: damage, which goes with this
+  }
+  INDRA_LET(slot, take_slot(tx));
+  if (slot != 0) {
+    INDRA_TRY(fill("UPDATE patch_slots SET owner = ?2, seal = ?3, data = ?4 WHERE slot = ?1", slot));
+  } else {
+    INDRA_TRY(Statement(tx, "INSERT INTO patch_slots(owner, seal, data) VALUES(?1, ?2, ?3)")
+                  .bind_text(1, owner)
+                  .bind(2, seal)
+                  .bind_blob(3, data)
+                  .run());
+    slot = tx.db().last_rowid();
+  }
+  return Statement{tx, "INSERT OR REPLACE INTO patch_places(blob, block, slot) VALUES(?1, ?2, ?3)"}
       .bind(1, blob)
       .bind(2, as_int(block))
-      .bind(3, load_le<std::int64_t>(BlobHash::of(data).bytes().data()))
-      .bind_blob(4, data)
+      .bind(3, slot)
       .run();
 }
+
 Result<void> Store::drop_patches(Tx& tx, BlobId blob, std::uint64_t from, std::uint64_t to) {
   // A chunk that loses patches is a new one, or cut off.
   INDRA_TRY(Statement(tx, "DELETE FROM folds WHERE blob = ?1 AND chunk >= ?2 AND chunk < ?3")
@@ -139,11 +220,18 @@ Result<void> Store::drop_patches(Tx& tx, BlobId blob, std::uint64_t from, std::u
                 .bind(2, as_int(from / kBlocks))
                 .bind(3, as_int((to + kBlocks - 1) / kBlocks))
                 .run());
-  return Statement{tx, "DELETE FROM patches WHERE blob = ?1 AND block >= ?2 AND block < ?3"}
-      .bind(1, blob)
-      .bind(2, as_int(from))
-      .bind(3, as_int(to))
-      .run();
+  std::vector<std::int64_t> slots;
+  {
+    Statement q{tx, "DELETE FROM patch_places WHERE blob = ?1 AND block >= ?2 AND block < ?3 RETURNING slot"};
+    q.bind(1, blob).bind(2, as_int(from)).bind(3, as_int(to));
+    for (;;) {
+      INDRA_LET(const bool more, q.step());
+      if (!more) break;
+      slots.push_back(q.int64_at(0));
+    }
+  }
+  for (const std::int64_t slot : slots) INDRA_TRY(free_slot(tx, slot));
+  return {};
 }
 
 Result<void> Store::merge_families(Tx& tx, std::int64_t from, std::int64_t into) {

@@ -91,4 +91,57 @@ CREATE TABLE folds(
 ) WITHOUT ROWID;
 )sql"};
 
+const Migration kBlobSchema3{"blob: patches in slots", R"sql(
+-- Bytes of patches. A row that is free is written over by the next patch: that costs the row's own two pages, where
+-- a row that comes and goes costs those of the list of free pages and of the tree besides (C42).
+CREATE TABLE patch_slots(
+  slot   INTEGER PRIMARY KEY,         -- number
+  owner  TEXT NOT NULL,               -- blob and block in 16 hexadecimal digits each: whose bytes these are, or were
+  seal   INTEGER NOT NULL,            -- first 8 bytes of the BLAKE3 of `data`
+  data   BLOB NOT NULL                -- 4096 bytes, fewer at the end of the file
+);
+
+-- Where the patches are. A slot that no row names is free.
+CREATE TABLE patch_places(
+  blob   INTEGER NOT NULL,            -- of blobs
+  block  INTEGER NOT NULL,            -- offset / 4096
+  slot   INTEGER NOT NULL,            -- of patch_slots
+  PRIMARY KEY(blob, block)
+) WITHOUT ROWID;
+
+INSERT INTO patch_slots(slot, owner, seal, data)
+  SELECT row_number() OVER (ORDER BY blob, block), printf('%016x%016x', blob, block), seal, data FROM patches;
+INSERT INTO patch_places(blob, block, slot)
+  SELECT blob, block, row_number() OVER (ORDER BY blob, block) FROM patches;
+DROP VIEW v_blobs;
+DROP TABLE patches;
+
+-- 4 KiB blocks of a blob, newer than the chunk under them, until they are folded into it (C20). What a place names
+-- and its slot does not hold has no data: damage.
+CREATE VIEW patches(blob, block, seal, data) AS
+  SELECT p.blob, p.block, s.seal, s.data FROM patch_places p
+    LEFT JOIN patch_slots s ON s.slot = p.slot AND s.owner = printf('%016x%016x', p.blob, p.block);
+CREATE TRIGGER patches_insert INSTEAD OF INSERT ON patches BEGIN
+  INSERT INTO patch_slots(owner, seal, data) VALUES(printf('%016x%016x', new.blob, new.block), new.seal, new.data);
+  INSERT INTO patch_places(blob, block, slot) VALUES(new.blob, new.block, last_insert_rowid());
+END;
+CREATE TRIGGER patches_update INSTEAD OF UPDATE ON patches BEGIN
+  UPDATE patch_slots SET seal = new.seal, data = new.data
+    WHERE slot = (SELECT slot FROM patch_places WHERE blob = old.blob AND block = old.block);
+END;
+CREATE TRIGGER patches_delete INSTEAD OF DELETE ON patches BEGIN
+  DELETE FROM patch_slots
+    WHERE slot = (SELECT slot FROM patch_places WHERE blob = old.blob AND block = old.block)
+      AND owner = printf('%016x%016x', old.blob, old.block);
+  DELETE FROM patch_places WHERE blob = old.blob AND block = old.block;
+END;
+
+-- What is stored.
+CREATE VIEW v_blobs AS
+  SELECT id, bucket, refs, size, coalesce(stored, size) AS stored, lower(hex(hash)) AS hash,
+         CASE form WHEN 0 THEN 'inline' ELSE 'chunks' END AS form,
+         (SELECT count(*) FROM patch_places WHERE blob = blobs.id) AS patches
+  FROM blobs;
+)sql"};
+
 }  // namespace indra

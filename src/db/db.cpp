@@ -211,7 +211,7 @@ Result<std::unique_ptr<Db>> Db::open(const std::string& path, const DbOptions& o
   std::unique_ptr<Db> db{new Db{raw}};
   if (options.unsealed) expect_unsealed(raw, true);
   sqlite3_extended_result_codes(raw, 1);
-  sqlite3_busy_timeout(raw, 5000);
+  sqlite3_busy_timeout(raw, kBusyTimeout);
   INDRA_TRY(
       db->execute("PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=OFF; PRAGMA mmap_size=0;"
                   "PRAGMA temp_store=MEMORY; PRAGMA secure_delete=OFF; PRAGMA cell_size_check=ON;"

@@ -98,6 +98,8 @@ class Statement {
   int first_error_ = SQLITE_OK;
 };
 
+inline constexpr int kBusyTimeout = 5000;  ///< ms that a connection waits for the locks of others
+
 /// How a database file is opened.
 struct DbOptions {
   int cache_kib = 32 * 1024;

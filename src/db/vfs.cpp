@@ -1,3 +1,4 @@
+// Long because the file and its WAL share one State, and what is known of a frame is used by both.
 #include "db/vfs.h"
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <mutex>
 #include <new>
 #include <shared_mutex>
+#include <thread>
 #include <vector>
 
 #include "base/log.h"
@@ -75,8 +77,12 @@ struct State {
   std::uint32_t unsummed = kNoFrame;  // from here on pages may be ahead of their frames' checksums
   bool foreign = false;               // big-endian: not checked
   bool magic_known = false;
+  bool ended = false;  // zeros in place of its header, durably: nothing is replayed (V6)
+  // Who wrote a header over an ended WAL, and nothing since: SQLite's sync of it, which comes next, is left
+  // out. A barrier beside it is another thread's.
+  std::atomic<std::thread::id> needs_no_sync{};
   WalPosition commit;
-  std::uint64_t reserved = 0;
+  std::atomic<std::uint64_t> reserved{0};
   // New frames on their way to the file: a transaction's frames are written together, since nobody may look
   // at one before its commit frame is there.
   std::vector<std::byte> held;
@@ -340,19 +346,42 @@ int write_again(sqlite3_file* f, State& s, const std::byte* in, int n, sqlite3_i
   return SQLITE_OK;
 }
 
+/// Whether the zeros of an ended WAL still stand where its header was: a stranger may have used it meanwhile.
+bool holds_no_header(sqlite3_file* f) {
+  std::array<std::byte, kWalHeader> now{};
+  return real(f)->pMethods->xRead(real(f), now.data(), kWalHeader, 0) == SQLITE_OK &&
+         std::ranges::all_of(now, [](std::byte b) { return b == std::byte{0}; });
+}
+
+/// SQLite syncs a WAL's header before it writes the first frame behind it. It need not when what the header
+/// takes the place of could not be replayed anyhow (V6).
+int write_wal_header(sqlite3_file* f, State& s, const std::byte* in) {
+  const bool free = s.ended && holds_no_header(f);
+  s.ended = false;
+  const int rc = real(f)->pMethods->xWrite(real(f), in, kWalHeader, 0);
+  if (rc != SQLITE_OK) return rc;
+  if (free) s.needs_no_sync = std::this_thread::get_id();
+  note_wal_write(s, in, static_cast<int>(kWalHeader), 0);
+  return SQLITE_OK;
+}
+
+/// A new frame is held until the last one of its transaction has come; all else goes to the file at once.
 int write_wal(sqlite3_file* f, State& s, const std::byte* in, int n, sqlite3_int64 at) {
   const std::uint32_t header = n == static_cast<int>(kWalFrameHeader) ? frame_at(at, 0) : 0;
   const std::uint32_t page = n == static_cast<int>(kDbPage) ? frame_at(at, kWalFrameHeader) : 0;
   const bool next = at == s.held_at + static_cast<sqlite3_int64>(s.held.size());
   if (s.reserved != 0 && static_cast<std::uint64_t>(at) + static_cast<std::uint64_t>(n) > s.reserved)
     ++beyond_reserve;
+  s.needs_no_sync = std::thread::id{};
   int rc = SQLITE_OK;
   if (header > s.last_frame || (page > s.last_frame && page == s.header_frame && next && !s.held.empty())) {
     if (!s.held.empty() && !next) rc = write_held(f, s);
     if (rc == SQLITE_OK) rc = hold_frame(f, s, in, n, at, page);
   } else {
     rc = write_held(f, s);
-    if (rc == SQLITE_OK) rc = write_again(f, s, in, n, at, header, page);
+    if (rc == SQLITE_OK)
+      rc = at == 0 && n == static_cast<int>(kWalHeader) ? write_wal_header(f, s, in)
+                                                        : write_again(f, s, in, n, at, header, page);
   }
   if (rc != SQLITE_OK) return rc;
   if (at == 0) {
@@ -398,9 +427,23 @@ int x_write(sqlite3_file* f, const void* in, int n, sqlite3_int64 at) {
   return tell(real(f)->pMethods->xWrite(real(f), in, n, at), DiskEvent::write, s.path);
 }
 
+/// SQLite ends a WAL by cutting it to nothing. Its room is kept, and its header goes, which says the same;
+/// who asked for it sees to the sync (V6).
+int end_wal(sqlite3_file* f, State& s) {
+  constexpr std::array<std::byte, kWalHeader> kNone{};
+  if (const int rc = ask(DiskEvent::write, s.path); rc != SQLITE_OK) return rc;
+  const int rc = real(f)->pMethods->xWrite(real(f), kNone.data(), kWalHeader, 0);
+  s.ended = false;
+  s.last_frame = 0;
+  note_wal_write(s, kNone.data(), kWalHeader, 0);
+  return tell(rc, DiskEvent::write, s.path);
+}
+
 int x_truncate(sqlite3_file* f, sqlite3_int64 size) {
-  if (const int rc = write_held(f, state(f)); rc != SQLITE_OK) return rc;
-  state(f).reserved = 0;
+  State& s = state(f);
+  if (const int rc = write_held(f, s); rc != SQLITE_OK) return rc;
+  if (s.kind == Kind::wal && size == 0) return end_wal(f, s);
+  s.reserved = 0;
   return real(f)->pMethods->xTruncate(real(f), size);
 }
 
@@ -409,6 +452,7 @@ int x_truncate(sqlite3_file* f, sqlite3_int64 size) {
 int x_sync(sqlite3_file* f, int flags) {
   State& s = state(f);
   if (s.kind == Kind::other) return real(f)->pMethods->xSync(real(f), flags);
+  if (auto me = std::this_thread::get_id(); s.needs_no_sync.compare_exchange_strong(me, {})) return SQLITE_OK;
   if (const int rc = ask(DiskEvent::sync, s.path); rc != SQLITE_OK) return rc == kSwallow ? SQLITE_OK : rc;
   int rc = SQLITE_OK;
   if (s.synced.load(std::memory_order_acquire)) {
@@ -563,6 +607,10 @@ int seal_pages(sqlite3* db) {
 WalPosition last_commit(sqlite3_file* wal) {
   if (wal == nullptr || wal->pMethods != &kMethods) return {};
   return state(wal).commit;
+}
+
+void wal_was_ended(sqlite3_file* wal) {
+  if (wal != nullptr && wal->pMethods == &kMethods) state(wal).ended = true;
 }
 
 std::uint64_t writes_beyond_reserve() { return beyond_reserve; }

@@ -64,6 +64,9 @@ struct WalPosition {
 };
 /// The last commit written through `wal`, a file of our VFS; frame 0 when there was none.
 [[nodiscard]] WalPosition last_commit(sqlite3_file* wal);
+/// The WAL was ended: SQLite's TRUNCATE on `wal`'s connection found all of it in the file, put zeros where
+/// its header was, and those are synced. So it may begin again without a sync of its own (V6).
+void wal_was_ended(sqlite3_file* wal);
 /// Makes room for the first `bytes` of `wal`, so that writing them finds no full disk. SQLITE_FULL if there
 /// is none.
 [[nodiscard]] int reserve(sqlite3_file* wal, std::uint64_t bytes);

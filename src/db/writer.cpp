@@ -1,21 +1,17 @@
 #include "db/writer.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
-#include <fstream>
-#include <sstream>
 
 #include "base/log.h"
 
 namespace indra {
 namespace {
 
-constexpr std::int64_t kManyChanges = 8192;  // rows; a transaction that grew this far is committed soon
-constexpr TimeNs kRestAfter = 2 * kSecond;   // idle for this long: the WAL goes into the file
-constexpr int kFewFrames = 256;              // moved while others wait
+// Rows. A COMMIT takes some microseconds a page, and others wait: so it comes at the first, by whoever got
+// there, unless content must be synced before; at the second, by the committer, at any rate.
+constexpr std::int64_t kSomeChanges = 256, kManyChanges = 2048;
+constexpr TimeNs kRestAfter = 2 * kSecond;  // idle for this long: the WAL goes into the file
 
 const std::error_code full_quota{EDQUOT, std::generic_category()};
 
@@ -167,9 +163,17 @@ Error Writer::poison(Error e) {
 // ---- the gate ----
 
 void Writer::enter_gate() {
-  MutexLock lock{gate_mutex_};
-  while (gate_closed_) gate_cv_.wait(gate_mutex_);
-  ++inside_;
+  for (bool told = false;; told = true) {
+    {
+      MutexLock lock{gate_mutex_};
+      while (told && gate_closed_) gate_cv_.wait(gate_mutex_);
+      if (!gate_closed_) {
+        ++inside_;
+        return;
+      }
+    }
+    Absence::begins();  // a commit syncs content
+  }
 }
 
 void Writer::leave_gate() {
@@ -199,6 +203,7 @@ Result<void> Writer::ensure_transaction() {
   INDRA_TRY(run("BEGIN IMMEDIATE"));
   open_ = true;
   told_grown_ = false;
+  next_look_ = kSomeChanges;
   changes_before_ = sqlite3_total_changes64(db_->raw());
   bound_before_ = db_->bound();
   return {};
@@ -213,19 +218,40 @@ sqlite3_file* Writer::wal_file() const {
 // A COMMIT that finds the disk full would be rolled back by SQLite, with mutations that were answered long
 // ago. So the room is taken before. No more pages can be dirty than are in the cache, as nothing is spilled;
 // and a row that changes touches a few dozen at most, besides those that its own bytes fill.
-Result<void> Writer::reserve_wal() {
+std::uint64_t Writer::wal_need() const {
   const std::int64_t changes = sqlite3_total_changes64(db_->raw()) - changes_before_;
-  if (changes == 0 && !full_) return {};
   int used = 0, ignored = 0;
   sqlite3_db_status(db_->raw(), SQLITE_DBSTATUS_CACHE_USED, &used, &ignored, 0);
   const auto pages = std::min<std::uint64_t>(
       static_cast<std::uint64_t>(used) / kDbPage + 1,
       64 + 32 * static_cast<std::uint64_t>(changes) + 2 * (db_->bound() - bound_before_) / kDbPage);
   const int behind = std::max(wal_frames_.load(), wal_tail_.load());
-  const int rc = reserve(wal_file(), kWalHeader + (static_cast<std::uint64_t>(behind) + pages) * kWalFrame);
+  return kWalHeader + (static_cast<std::uint64_t>(behind) + pages) * kWalFrame;
+}
+
+Result<void> Writer::reserve_wal() {
+  if (sqlite3_total_changes64(db_->raw()) == changes_before_ && !full_) return {};
+  const int rc = reserve(wal_file(), wal_need());
   full_ = rc != SQLITE_OK;
   if (full_) return sqlite_failure(nullptr, rc, "no room for " + path_ + "-wal");
   return {};
+}
+
+// Only while no COMMIT can come: room is made by writing zeros behind the file's end.
+void Writer::make_room() {
+  sqlite3_file* wal = nullptr;
+  std::uint64_t need = 0;
+  {
+    FairLock lock{mutex_};
+    if (!open_ || sqlite3_total_changes64(db_->raw()) == changes_before_) return;
+    wal = wal_file();
+    need = wal_need();
+  }
+  (void)reserve(wal, need);
+}
+
+bool Writer::content_waits() const {
+  return options_.sync_content && (!options_.content_dirty || options_.content_dirty());
 }
 
 void Writer::hold_still(bool on) {
@@ -239,6 +265,7 @@ void Writer::hold_still(bool on) {
 void Writer::wait_while_still() INDRA_NO_ANALYSIS {
   while (still_) {
     mutex_.unlock();
+    Absence::begins();
     {
       MutexLock lock{still_mutex_};
       while (still_) still_cv_.wait(still_mutex_);
@@ -259,8 +286,13 @@ Result<void> Writer::end_mutation(bool ok) {
   if (ok) {
     INDRA_TRY(run("RELEASE m"));
     mutations_.fetch_add(1);
-    const bool grown = !told_grown_ && sqlite3_total_changes64(db_->raw()) - changes_before_ > kManyChanges;
+    const std::int64_t changes = sqlite3_total_changes64(db_->raw()) - changes_before_;
+    const bool grown = !told_grown_ && changes > kManyChanges;
     if (grown) told_grown_ = grown_ = true;
+    if (changes > next_look_ && options_.background) {
+      next_look_ = changes + kSomeChanges / 4;
+      commit_now_ = !content_waits();
+    }
     if (grown || asleep_.load()) wake_committer();
     return {};
   }
@@ -302,9 +334,7 @@ Result<void> Writer::commit_held() {
 }
 
 Result<void> Writer::commit_protocol(const std::function<Result<void>()>& after) {
-  const auto dirty = [this] {
-    return options_.sync_content && (!options_.content_dirty || options_.content_dirty());
-  };
+  const auto dirty = [this] { return content_waits(); };
   const auto finish = [&]() INDRA_NO_ANALYSIS -> Result<void> {
     INDRA_TRY(commit_held());
     return after ? after() : Result<void>{};
@@ -315,6 +345,7 @@ Result<void> Writer::commit_protocol(const std::function<Result<void>()>& after)
     return fail(poison(std::move(r).error()));
   };
   if (failed_) return fail(Errc::failed);
+  make_room();
   if (!dirty()) {
     FairLock lock{mutex_};
     if (!dirty()) return finish();  // asked again: a publisher may have come before the lock
@@ -326,6 +357,7 @@ Result<void> Writer::commit_protocol(const std::function<Result<void>()>& after)
     ~Gate() { w.open_gate(); }
   } gate{*this};
   if (dirty()) INDRA_TRY(sync_content());
+  make_room();
   FairLock lock{mutex_};
   return finish();
 }
@@ -340,11 +372,29 @@ Result<void> Writer::commit_once() {
     INDRA_TRY(commit_protocol(nullptr));
     news = committed_.load() != before;
   }
-  if (!news) return {};
+  if (news) was_committed();
+  return {};
+}
+
+void Writer::was_committed() {
   if (options_.committed) options_.committed();
   if (options_.background && wal_bytes() > options_.wal_limit / 2 && !want_checkpoint_.exchange(true))
     wake_checkpointer();
-  return {};
+}
+
+void Writer::commit_grown() {
+  if (!commit_mutex_.try_lock()) return;  // whoever has it commits
+  Absence::begins();
+  const std::uint64_t before = committed_.load();
+  make_room();
+  {
+    FairLock lock{mutex_};
+    // What fails here is heard by the next mutation or barrier, or tried again.
+    if (!failed_ && !content_waits()) (void)commit_held();
+  }
+  const bool news = committed_.load() != before;
+  commit_mutex_.unlock();
+  if (news) was_committed();
 }
 
 Result<void> Writer::commit() {
@@ -405,87 +455,6 @@ void Writer::owes(TimeNs since) {
   TimeNs before = owed_.load();
   while ((before == 0 || since < before) && !owed_.compare_exchange_weak(before, since)) {
   }
-}
-
-// ---- checkpoint ----
-
-Result<Writer::Frames> Writer::passive() {
-  Frames f{};
-  const int rc = sqlite3_wal_checkpoint_v2(side_->raw(), "main", SQLITE_CHECKPOINT_PASSIVE, &f.log, &f.moved);
-  if (rc == SQLITE_OK) return f;
-  if ((rc & 0xff) == SQLITE_BUSY) return Frames{std::max(1, wal_frames_.load()), 0};
-  return sqlite_failure(side_->raw(), rc, "checkpoint " + path_);
-}
-
-Result<void> Writer::checkpoint() {
-  MutexLock lock{checkpoint_mutex_};
-  INDRA_TRY(options_.faults.at("db.checkpoint"));
-  for (int round = 0; round < 3; ++round) {
-    INDRA_LET(const Frames f, passive());
-    if (wal_frames_.load() - f.moved < kFewFrames || f.moved < f.log) break;
-  }
-  INDRA_TRY(barrier());
-  const std::uint64_t before = committed_.load();
-  auto moved = move_the_rest();
-  if (committed_.load() != before && options_.committed) options_.committed();
-  return moved;
-}
-
-// The WAL starts again only when a transaction begins while all of it is in the file. So none begins from the
-// last commit until the file is synced; no COMMIT comes either, and who only reads need not wait for the
-// disk.
-Result<void> Writer::move_the_rest() {
-  MutexLock lock{commit_mutex_};
-  INDRA_TRY(commit_protocol([this]() INDRA_NO_ANALYSIS -> Result<void> {
-    hold_still(true);
-    return {};
-  }));
-  const auto f =
-      options_.faults.at("db.move_rest").and_then([this]() INDRA_NO_ANALYSIS { return passive(); });
-  if (f) {
-    blocked_ = f->moved < f->log;
-    if (!blocked_) {
-      moved_commits_ = commits_.load();
-      wal_frames_ = 0;                  // the next write begins the WAL anew,
-      wal_tail_ = std::max(0, f->log);  // unless somebody reads from it
-    }
-  }
-  FairLock inner{mutex_};
-  hold_still(false);
-  return f ? Result<void>{} : Result<void>{fail(f.error())};
-}
-
-std::uint64_t Writer::wal_bytes() const {
-  const int frames = wal_frames_.load();
-  return frames <= 0 ? 0 : 32 + static_cast<std::uint64_t>(frames) * kWalFrame;
-}
-
-bool Writer::at_rest() const {
-  return mutations_.load() == committed_.load() && moved_commits_.load() == commits_.load();
-}
-
-// Readers hold a shared lock on one of the bytes 123 to 127 of the -shm. /proc/locks tells without opening
-// it: closing a descriptor of ours would drop SQLite's locks.
-int Writer::blocking_reader() const {
-  struct stat shm {};
-  if (!blocked_ || ::stat((path_ + "-shm").c_str(), &shm) != 0) return 0;
-  std::ifstream locks{"/proc/locks"};
-  const int self = ::getpid();
-  int found = 0;
-  for (std::string line; std::getline(locks, line);) {
-    // 1: POSIX  ADVISORY  READ 4711 08:01:131090 124 124
-    std::istringstream in{line};
-    std::string number, kind, mode, access, place, first, last;
-    int pid = 0;
-    if (!(in >> number >> kind >> mode >> access >> pid >> place >> first >> last)) continue;
-    if (kind != "POSIX" || access != "READ" || last == "EOF") continue;
-    const auto colon = place.rfind(':');
-    if (colon == std::string::npos || place.substr(colon + 1) != std::to_string(shm.st_ino)) continue;
-    if (std::stoll(first) > 127 || std::stoll(last) < 123) continue;
-    if (pid != self) return pid;
-    found = pid;  // a connection of this process, unless another one is found
-  }
-  return found;
 }
 
 // ---- background ----
@@ -558,22 +527,6 @@ void Writer::committer() {
     const auto rest = look(pace, now(), grown);
     if (!rest && !failed_) log::warn("{}: {}", path_, rest.error().text());
     if (rest && *rest && !want_checkpoint_.exchange(true)) wake_checkpointer();
-  }
-}
-
-void Writer::checkpointer() {
-  for (;;) {
-    {
-      MutexLock lock{wake_mutex_};
-      while (!stop_ && !want_checkpoint_) checkpoint_cv_.wait(wake_mutex_);
-      if (stop_) return;
-    }
-    want_checkpoint_ = false;
-    if (auto r = checkpoint(); !r && !failed_) log::warn("checkpoint of {}: {}", path_, r.error().text());
-    if (!blocked_) continue;
-    // Somebody reads an old state. Asking again at once would only burn the disk.
-    MutexLock lock{wake_mutex_};
-    if (!stop_) checkpoint_cv_.wait_for(wake_mutex_, std::chrono::milliseconds{200});
   }
 }
 

@@ -20,6 +20,7 @@
 #include <span>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "base/fault.h"
 #include "base/result.h"
@@ -64,10 +65,16 @@ class Writer {
   /// fn must not wait for anything.
   template <class F>
   [[nodiscard]] auto mutate(F&& fn) -> decltype(fn(std::declval<Tx&>())) {
-    FairLock lock{mutex_};
-    INDRA_TRY(begin_mutation());
-    auto r = fn(*tx_);
-    if (auto e = end_mutation(r.has_value()); !e) return Failure{std::move(e).error()};
+    bool grown = false;
+    auto r = [&]() INDRA_NO_ANALYSIS -> decltype(fn(std::declval<Tx&>())) {
+      FairLock lock{mutex_};
+      INDRA_TRY(begin_mutation());
+      auto done = fn(*tx_);
+      INDRA_TRY(end_mutation(done.has_value()));
+      grown = std::exchange(commit_now_, false);
+      return done;
+    }();
+    if (grown) commit_grown();
     return r;
   }
   /// As mutate(), for rows that refer to content bytes written by this thread before the call: waits while a
@@ -77,10 +84,11 @@ class Writer {
     const GatePass pass{*this};
     return mutate(std::forward<F>(fn));
   }
-  /// Runs fn(Tx&) alone in the open transaction; fn only reads. Sees every mutation, committed or not.
+  /// Runs fn(Tx&) alone in the open transaction; fn only reads. Sees every mutation, committed or not. Comes
+  /// before mutations that wait.
   template <class F>
   [[nodiscard]] auto read(F&& fn) -> decltype(fn(std::declval<Tx&>())) {
-    FairLock lock{mutex_};
+    HurriedLock lock{mutex_};
     INDRA_TRY(ensure_transaction());
     return fn(*tx_);
   }
@@ -141,11 +149,22 @@ class Writer {
   void wait_while_still() INDRA_REQUIRES(mutex_);
   void hold_still(bool on) INDRA_REQUIRES(mutex_);
   Result<void> move_the_rest() INDRA_REQUIRES(checkpoint_mutex_) INDRA_EXCLUDES(commit_mutex_, mutex_);
+  /// Nothing in the WAL is needed any more: it is told so, durably, so that a COMMIT syncs nothing when the
+  /// WAL begins again (V6). False: somebody reads from it.
+  Result<bool> end_wal() INDRA_REQUIRES(commit_mutex_) INDRA_EXCLUDES(mutex_);
   Result<void> run(const char* sql) INDRA_REQUIRES(mutex_);
   /// Room in the WAL's file for what the open transaction may have to write (W6).
   Result<void> reserve_wal() INDRA_REQUIRES(mutex_);
+  [[nodiscard]] std::uint64_t wal_need() const INDRA_REQUIRES(mutex_);
+  /// The same before the mutex is taken, so that nobody waits for it; whether there was room is asked later.
+  void make_room() INDRA_REQUIRES(commit_mutex_) INDRA_EXCLUDES(mutex_);
   /// Commits what was mutated before the call, unless somebody has.
   Result<void> commit_once() INDRA_EXCLUDES(commit_mutex_, mutex_);
+  /// By whoever made the transaction as large as a COMMIT may be without others waiting for long (W9). Waits
+  /// for nobody's commit, and leaves it to the committer when content is to be synced before.
+  void commit_grown() INDRA_EXCLUDES(commit_mutex_, mutex_);
+  [[nodiscard]] bool content_waits() const;  // some row may refer to bytes that are not synced
+  void was_committed() INDRA_EXCLUDES(mutex_);
   /// The commit protocol (W3). `after` follows before anybody else gets the connection.
   Result<void> commit_protocol(const std::function<Result<void>()>& after) INDRA_REQUIRES(commit_mutex_)
       INDRA_EXCLUDES(mutex_);
@@ -180,7 +199,9 @@ class Writer {
   bool full_ INDRA_GUARDED_BY(mutex_) = false;  // the last COMMIT had no room: try before taking more
   std::int64_t changes_before_ INDRA_GUARDED_BY(mutex_) = 0;
   std::uint64_t bound_before_ INDRA_GUARDED_BY(mutex_) = 0;
-  bool told_grown_ INDRA_GUARDED_BY(mutex_) = false;  // the committer knows of this transaction's size
+  bool told_grown_ INDRA_GUARDED_BY(mutex_) = false;     // the committer knows of this transaction's size
+  bool commit_now_ INDRA_GUARDED_BY(mutex_) = false;     // the mutation at hand is to be followed by a commit
+  std::int64_t next_look_ INDRA_GUARDED_BY(mutex_) = 0;  // rows changed: then that is asked again
 
   Mutex commit_mutex_;
 

@@ -10,7 +10,7 @@ namespace {
 constexpr TimeNs kLook = kSecond / 10;  // how often the clockwork looks while something is under way
 constexpr TimeNs kThinEvery = 60 * kSecond;
 constexpr TimeNs kOwedEvent = kSecond;  // S6
-constexpr std::size_t kReapSlice = 16;  // orphans taken apart in one mutation: others wait meanwhile
+constexpr std::size_t kReapSlice = 4;   // orphans taken apart in one mutation: others wait meanwhile
 constexpr TimeNs kNever = INT64_MAX;
 
 void complain(const char* what, const Result<void>& r) {

@@ -17,7 +17,7 @@ std::span<const Migration> vault_migrations() {
   static const std::array all{kTreeSchema,    kBlobSchema,
                               kSessionSchema, kTreeSchema2,
                               kBlobSchema2,   Migration{"db: each page has its checksum", "", true},
-                              kTreeSchema3};
+                              kTreeSchema3,   kBlobSchema3};
   return all;
 }
 

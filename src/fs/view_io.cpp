@@ -266,7 +266,7 @@ Result<Handle> ViewImpl::opendir(NodeId node) {
 
 Result<void> ViewImpl::readdir(Handle h, std::uint64_t cookie, bool plus, const DirSink& sink) {
   const NodeId dir = reinterpret_cast<OpenDir*>(h)->node;
-  constexpr int kAtOnce = 512;  // bounds how long the writer is held
+  constexpr int kAtOnce = 128;  // bounds how long the writer is held
   const bool sessions = live_ && fs_.sessions().count() != 0;
   return fs_.writer().read([&](Tx& tx) {
     return fs_.tree().list(tx, chain_, dir, cookie, plus, kAtOnce, [&](const Tree::Listed& l) {

@@ -67,6 +67,13 @@ void Loop::join() INDRA_NO_ANALYSIS {
 }
 
 void Loop::work(Worker& w) {
+  Here here{*this, w};
+  Absence::tell(
+      [](void* me) {
+        const Here& h = *static_cast<Here*>(me);
+        if (const std::uint64_t turn = h.worker.turns.load(); turn % 2 != 0) h.loop.leave(h.worker, turn);
+      },
+      &here);
   {
     Buffer buffer;
     while (serve(w, buffer) && park()) {

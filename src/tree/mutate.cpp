@@ -72,6 +72,7 @@ Result<NodeRow> TreeImpl::create(Tx& tx, const Who& who, const Chain& chain, Nod
 
   const TimeNs now = clock_.now();
   NodeRow row = fresh(init, now);
+  row.flags |= dir.flags & kNoVersions;
   INDRA_LET(const std::int64_t id, node_ids_.take(tx));
   INDRA_LET(const Seq s, next_seq(tx, *own));
   const bool is_dir = S_ISDIR(row.mode);
@@ -106,6 +107,7 @@ Result<Tree::Renamed> TreeImpl::place(Tx& tx, const Who& who, const Chain& chain
   const TimeNs now = clock_.now();
   NodeRow& row = done.moved;
   row = fresh(init, now);
+  row.flags |= dir.flags & kNoVersions;
   INDRA_LET(const std::int64_t id, node_ids_.take(tx));
   INDRA_LET(const Seq s, next_seq(tx, *own));
   row.node = row.line = NodeId{id};

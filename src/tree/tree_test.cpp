@@ -315,6 +315,31 @@ TEST(Budget, GivenVersionsOff_WhenAutomaticPinsCome_ThenNothingIsKept) {
   EXPECT_EQ(t.store.refs.size(), 1u);
 }
 
+// T6: a database's journals come and go; they are the database's, and its directory says so.
+TEST(Budget, GivenADirectoryWithVersionsOff_WhenFilesAreMadeInIt_ThenNothingIsKeptOfThem) {
+  TestTree t;
+  const Chain c = t.head();
+  const auto dir = t.make(c, kRoot, "d", S_IFDIR | 0755).value();
+  const auto before = t.make(c, dir.node, "before").value();
+  ASSERT_TRUE(t.run([&](Tx& tx) { return t.tree->set_flags(tx, t.who, c, dir.node, kNoVersions); }));
+  const auto f = t.make(c, dir.node, "db-wal").value();
+  const auto sub = t.make(c, dir.node, "sub", S_IFDIR | 0755).value();
+  const auto deep = t.make(c, sub.node, "x").value();
+  EXPECT_EQ(before.flags & kNoVersions, 0u) << "what was there keeps its own word";
+  EXPECT_EQ(t.make(c, kRoot, "outside")->flags & kNoVersions, 0u);
+  for (const auto& made : {f, sub, deep}) EXPECT_NE(made.flags & kNoVersions, 0u);
+  for (int i = 1; i < 5; ++i) {
+    for (const auto& file : {before, f, deep}) ASSERT_TRUE(t.write(c, file.node, i));
+    t.pin_all();
+    t.clock.advance(3600 * kSecond);
+  }
+  ASSERT_EQ(f.node, NodeId{19});
+  ASSERT_EQ(deep.node, NodeId{21});
+  EXPECT_EQ(t.count("SELECT COUNT(*) FROM nodes_past WHERE node IN (19, 21)"), 0);
+  ASSERT_EQ(before.node, NodeId{18});
+  EXPECT_EQ(t.count("SELECT COUNT(*) FROM nodes_past WHERE node = 18"), 3);
+}
+
 TEST(Orphans, GivenUnlinkedNode_WhenReopened_ThenItIsGoneWithItsReference) {
   TestTree t;
   const Chain c = t.head();

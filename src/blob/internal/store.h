@@ -193,6 +193,9 @@ class Store final : public ContentStore {
   [[nodiscard]] PageSink page_sink(Tx&, const Standing* own, std::uint64_t owner);
   [[nodiscard]] Result<void> put_patch(Tx&, BlobId, std::uint64_t block, ByteView data);
   [[nodiscard]] Result<void> drop_patches(Tx&, BlobId, std::uint64_t from_block, std::uint64_t to_block);
+  [[nodiscard]] Result<std::int64_t> take_slot(Tx&);
+  [[nodiscard]] Result<void> free_slot(Tx&, std::int64_t slot);
+  [[nodiscard]] Result<void> find_free_slots(Tx&);
   [[nodiscard]] Result<void> merge_families(Tx&, std::int64_t from, std::int64_t into);
   /// The blob of the bucket with this hash that others may be pointed at; 0 = none.
   [[nodiscard]] Result<BlobId> find_hash(Tx&, BucketId, const BlobHash&);
@@ -273,7 +276,11 @@ class Store final : public ContentStore {
   struct Patched {
     TimeNs last;
     std::uint64_t bytes;
+    std::uint64_t next = 0;  ///< chunk: where the next slice of a fold goes on
   };
+  static constexpr std::size_t kFreeSlots = 512;  // kept for patches to come: 2 MiB
+  std::vector<std::int64_t> free_slots_;          // as far as known; only with a Tx
+
   Mutex patched_mutex_;
   std::map<BlobId, Patched> patched_ INDRA_GUARDED_BY(patched_mutex_);
 

@@ -37,9 +37,14 @@ class Loop {
   /// False: nobody needed this worker for a while.
   bool park() INDRA_EXCLUDES(mutex_);
   void leave(Worker&, std::uint64_t turn) INDRA_EXCLUDES(mutex_);  // it is away now
-  bool come_back(Worker&) INDRA_EXCLUDES(mutex_);                  // false: park
-  void help() INDRA_EXCLUDES(mutex_);        // requests queue up: one more, if there may be
-  bool step_aside() INDRA_EXCLUDES(mutex_);  // true: somebody else asks, so park
+  /// As it hears itself, in an operation that has to wait.
+  struct Here {
+    Loop& loop;
+    Worker& worker;
+  };
+  bool come_back(Worker&) INDRA_EXCLUDES(mutex_);  // false: park
+  void help() INDRA_EXCLUDES(mutex_);              // requests queue up: one more, if there may be
+  bool step_aside() INDRA_EXCLUDES(mutex_);        // true: somebody else asks, so park
   void replace() INDRA_REQUIRES(mutex_);
   void add() INDRA_REQUIRES(mutex_);
   void watch() INDRA_EXCLUDES(mutex_);

@@ -163,6 +163,16 @@ const std::map<std::string, Fault (*)()>& all() {
            return op == Op::write && is_segment(path) && ++*n % 4 == 0 ? MemDisk::kSwallow : 0;
          });
        }},
+      {"a_wal_is_ended_without_a_sync",
+       [] {
+         // The first write to the WAL after all of it went to the file (V6).
+         const auto since = std::make_shared<int>(2);
+         return on_disk([since](Op op, const std::string& path) {
+           if (op == Op::sync && is_database(path)) *since = 0;
+           if (op == Op::write && is_wal(path)) ++*since;
+           return op == Op::sync && is_wal(path) && *since == 1 ? MemDisk::kSwallow : 0;
+         });
+       }},
       {"a_hole_is_never_punched", [] { return on_disk(answers(Op::punch, is_segment, MemDisk::kSwallow)); }},
       {"a_wal_is_cut_short",
        [] {
