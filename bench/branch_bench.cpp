@@ -198,7 +198,8 @@ void merges(Vault& vault, const std::vector<NodeId>& files) {
     vault.fork(name, "main");
     const auto view = vault.view(name);
     for (std::size_t k = 0; k < 100; ++k)
-      write(*view, files[(k * 10 + static_cast<std::size_t>(i)) * 7919 % files.size()], name);  // each its own
+      write(*view, files[(k * 10 + static_cast<std::size_t>(i)) * 7919 % files.size()],
+            name);  // each its own
   }
   measure("merge of 100 changes", 10, [&](int i) {
     const auto r = must(vault.fs->merge(kWho, "main", {.source = "merged" + std::to_string(i)}));
