@@ -160,9 +160,9 @@ void forks_and_snapshots(Vault& vault, const std::vector<NodeId>& files) {
         std::this_thread::sleep_for(std::chrono::milliseconds{5});
       }
     });
-  measure("fork, 64 writers of 200 files a second each", 200,
+  measure("fork, 64 writers of 200 files a second each", 1000,
           [&](int i) { vault.fork("busy" + std::to_string(i), "main"); });
-  measure("snapshot, the same", 200, [&](int i) {
+  measure("snapshot, the same", 1000, [&](int i) {
     must(vault.fs->create_snapshot(kWho, "main", "main", "busy" + std::to_string(i), ""));
   });
   stop = true;
@@ -198,7 +198,8 @@ void merges(Vault& vault, const std::vector<NodeId>& files) {
     vault.fork(name, "main");
     const auto view = vault.view(name);
     for (std::size_t k = 0; k < 100; ++k)
-      write(*view, files[(k * 7919 + static_cast<std::size_t>(i)) % files.size()], name);
+      write(*view, files[(k * 10 + static_cast<std::size_t>(i)) * 7919 % files.size()],
+            name);  // each its own
   }
   measure("merge of 100 changes", 10, [&](int i) {
     const auto r = must(vault.fs->merge(kWho, "main", {.source = "merged" + std::to_string(i)}));

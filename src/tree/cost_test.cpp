@@ -160,6 +160,18 @@ TEST(Cost, GivenAChainOfForksAmongManyOthers_WhenSeenFromItsEnd_ThenItsLengthIsT
   EXPECT_LE(many, few + few / 4) << few;
 }
 
+TEST(Crowd, GivenAChainThatRisesAsNoneShould_WhenAsked_ThenItIsStillClimbed) {  // T3: a damaged vault
+  TestTree t;
+  const auto fork = t.fork("fork");
+  const auto file = t.make(t.head(fork.id), kFirstNode, "f").value();
+  const Chain risen{{{BranchId{1}, kSeqMax}, {fork.id, kSeqMax}}};
+  EXPECT_FALSE(risen.descends());
+  const auto found = t.find(risen, kFirstNode, "f");
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->node, file.node);
+  EXPECT_EQ(t.run([&](Tx& tx) { return name_in(tx, risen, file.node, kFirstNode); }).value(), "f");
+}
+
 // Sixty branches forked from each other, each with its own of five names: each sees what a plain map says.
 TEST(Crowd, GivenBranchesForkedFromEachOther_WhenAllChangeTheSameNames_ThenEachSeesItsOwn) {  // T1, T3
   std::mt19937 random{20260101};
