@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <fstream>
 
+#include "base/owned.h"
+
 namespace indra {
 namespace {
 
@@ -95,7 +97,7 @@ class RealDisk final : public Disk {
  public:
   bool exists(const std::string& path) override { return ::access(path.c_str(), F_OK) == 0; }
   Result<std::unique_ptr<DiskMap>> map(const std::string& path, std::size_t size) override {
-    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    const int fd = open_owned(path, O_RDWR | O_CREAT);
     if (fd < 0) return fail(errno, "open " + path);
     // Room on the device first: a mapped page without any would be a SIGBUS.
     int err = ::posix_fallocate(fd, 0, static_cast<off_t>(size));
@@ -116,13 +118,12 @@ class RealDisk final : public Disk {
     return h != 0 ? h : 1;
   }
   Result<std::unique_ptr<DiskFile>> open(const std::string& path, bool create) override {
-    const int fd =
-        ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT | O_EXCL : 0), 0600);
+    const int fd = open_owned(path, O_RDWR | (create ? O_CREAT | O_EXCL : 0));
     if (fd < 0) return fail(errno, (create ? "create " : "open ") + path);
     return std::make_unique<RealFile>(fd, path);
   }
   Result<void> make_dir(const std::string& path) override {
-    if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return fail(errno, "mkdir " + path);
+    if (mkdir_owned(path) != 0 && errno != EEXIST) return fail(errno, "mkdir " + path);
     return {};
   }
   Result<void> remove(const std::string& path) override {

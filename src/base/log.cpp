@@ -5,6 +5,8 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <unistd.h>
 
+#include "base/owned.h"
+
 namespace indra::log {
 
 bool set_level(std::string_view name) {
@@ -22,8 +24,7 @@ void to_stderr() {
 }
 
 bool to_file(const std::string& path) {
-  if (const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-      fd >= 0)
+  if (const int fd = open_owned(path, O_WRONLY | O_CREAT | O_APPEND); fd >= 0)
     ::close(fd);
   else
     return false;

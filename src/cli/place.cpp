@@ -6,9 +6,9 @@
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
-#include <fstream>
 #include <sstream>
 
+#include "base/mountinfo.h"
 #include "cli/app.h"
 
 namespace indra::cli {
@@ -42,25 +42,6 @@ std::optional<VaultPath> parse_vault_path(std::string_view argument) {
 
 namespace {
 
-std::string unescaped(std::string_view s) {  // mountinfo: \040 for a space, and so on
-  std::string out;
-  for (std::size_t i = 0; i < s.size(); ++i) {
-    const auto octal = [&](std::size_t k) { return i + k < s.size() && s[i + k] >= '0' && s[i + k] <= '7'; };
-    if (s[i] == '\\' && octal(1) && octal(2) && octal(3)) {
-      out += static_cast<char>((s[i + 1] - '0') * 64 + (s[i + 2] - '0') * 8 + (s[i + 3] - '0'));
-      i += 3;
-    } else {
-      out += s[i];
-    }
-  }
-  return out;
-}
-
-bool below(std::string_view path, std::string_view dir) {
-  if (dir == "/") return true;
-  return path.starts_with(dir) && (path.size() == dir.size() || path[dir.size()] == '/');
-}
-
 std::string lexical(const std::string& path) {
   std::string whole = path;
   if (!path.starts_with('/')) {
@@ -83,32 +64,22 @@ std::string lexical(const std::string& path) {
 
 }  // namespace
 
-std::vector<HostMount> parse_mountinfo(std::string_view text) {
+namespace {
+std::vector<HostMount> ours(const std::vector<MountInfo>& all) {
   std::vector<HostMount> mounts;
-  std::istringstream lines{std::string{text}};
-  for (std::string line; std::getline(lines, line);) {
-    // id parent major:minor root mountpoint options [tags...] - type source super-options
-    std::istringstream in{line};
-    std::vector<std::string> words;
-    for (std::string w; in >> w;) words.push_back(w);
-    const auto dash = std::find(words.begin(), words.end(), "-");
-    if (words.size() < 6 || words.end() - dash < 3 || *(dash + 1) != "fuse.indrafs") continue;
-    mounts.push_back({unescaped(words[4]), unescaped(words[3]), unescaped(*(dash + 2)), words[2]});
-  }
+  for (const MountInfo& m : all)
+    if (m.type == "fuse.indrafs") mounts.push_back({m.mountpoint, m.root, m.source, m.device});
   return mounts;
 }
+}  // namespace
 
-std::vector<HostMount> indrafs_mounts() {
-  std::ifstream f{"/proc/self/mountinfo"};
-  std::stringstream text;
-  text << f.rdbuf();
-  return parse_mountinfo(text.str());
-}
+std::vector<HostMount> parse_mountinfo(std::string_view text) { return ours(indra::parse_mountinfo(text)); }
+std::vector<HostMount> indrafs_mounts() { return ours(mountinfo()); }
 
 const HostMount* mount_of(const std::vector<HostMount>& mounts, std::string_view path) {
   const HostMount* best = nullptr;
   for (const HostMount& m : mounts)  // of two on one place the later one is on top
-    if (below(path, m.mountpoint) && (best == nullptr || m.mountpoint.size() >= best->mountpoint.size()))
+    if (lies_below(path, m.mountpoint) && (best == nullptr || m.mountpoint.size() >= best->mountpoint.size()))
       best = &m;
   return best;
 }

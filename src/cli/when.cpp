@@ -94,7 +94,9 @@ Result<void> Context::as_of(Place& p, const std::string& snapshot, const std::st
 
 void add_as_of(CLI::App* verb, std::string& snapshot, std::string& at) {
   auto* s = verb->add_option("--snapshot", snapshot, "as it was in this snapshot");
-  verb->add_option("--at", at, "as it was then: '2026-01-31 12:00', '2h ago', yesterday, seq:N")->excludes(s);
+  verb->add_option("--at", at, "as it was then: '2026-01-31 12:00', '2h ago', yesterday, seq:N")
+      ->excludes(s)
+      ->check([](const std::string& when) { return when.empty() ? "an empty moment" : std::string{}; });
 }
 
 }  // namespace indra::cli

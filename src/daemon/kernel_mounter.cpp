@@ -6,11 +6,10 @@
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
-#include <fstream>
-#include <sstream>
 #include <thread>
 
 #include "base/log.h"
+#include "base/mountinfo.h"
 #include "daemon/internal/mounts.h"
 #include "mount/mount.h"
 
@@ -20,14 +19,9 @@ namespace {
 /// What the kernel calls the mount's connection: the minor number of its device. Empty when it cannot be
 /// found.
 std::string connection_of(const std::string& mountpoint) {
-  std::ifstream f{"/proc/self/mountinfo"};
   std::string found;
-  for (std::string line; std::getline(f, line);) {
-    std::istringstream in{line};
-    std::string id, parent, device, root, where;
-    in >> id >> parent >> device >> root >> where;
-    if (where == mountpoint && device.starts_with("0:")) found = device.substr(2);
-  }
+  for (const MountInfo& m : mountinfo())
+    if (m.mountpoint == mountpoint && m.device.starts_with("0:")) found = m.device.substr(2);
   return found;
 }
 

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "base/log.h"
+#include "base/mountinfo.h"
 
 namespace indra {
 
@@ -71,16 +72,21 @@ VirtualFiles virtual_files(FileSystem& fs) {
 
 Result<Json> Mounts::mount(const Json& request) {
   INDRA_LET(MountOptions o, mount_options(request));
-  if (const std::string player = text_field(request, "player"); !player.empty()) {
-    INDRA_LET(const auto s, fs_.status());
-    if (s.player != player)
-      return fail(EPERM, "the vault is player " + s.player + "'s, not " + player + "'s");
-  }
+  INDRA_LET(const auto s, fs_.status());
+  if (const std::string player = text_field(request, "player"); !player.empty() && s.player != player)
+    return fail(EPERM, "the vault is player " + s.player + "'s, not " + player + "'s");
+  // Nobody would reach its socket any more, nor what is mounted there its files.
+  if (lies_below(s.dir, o.mountpoint) || lies_below(o.mountpoint, s.dir))
+    return fail(EINVAL,
+                o.mountpoint + " would cover the vault " + s.dir + " or a part of it; mount it elsewhere");
+  if (const auto v = fs_.open_view(o.view, nullptr);
+      !v && v.error().code == std::errc::no_such_file_or_directory)
+    return fail(ENOENT,
+                o.view.snapshot.empty()
+                    ? "there is no branch " + o.view.branch + "; `indrafs branch list` shows them"
+                    : "there is no snapshot " + o.view.snapshot + "; `indrafs snapshot list` shows them");
   o.files = virtual_files(fs_);
-  if (o.fsname.empty()) {
-    INDRA_LET(const auto s, fs_.status());
-    o.fsname = s.dir;  // so that a path in the mount leads back to the vault
-  }
+  if (o.fsname.empty()) o.fsname = s.dir;  // so that a path in the mount leads back to the vault
   One* one = nullptr;
   {
     const std::lock_guard lock{mutex_};

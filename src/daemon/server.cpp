@@ -11,6 +11,7 @@
 #include <cerrno>
 
 #include "base/log.h"
+#include "base/owned.h"
 
 namespace indra {
 namespace {
@@ -31,6 +32,7 @@ class Address {
   Address(const Address&) = delete;
   Address& operator=(const Address&) = delete;
   [[nodiscard]] int error() const { return error_; }
+  [[nodiscard]] int dir() const { return dir_; }
   [[nodiscard]] const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&at); }
 
  private:
@@ -60,17 +62,22 @@ Result<std::unique_ptr<Server>> Server::open(const std::string& vault, Service& 
   const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return fail(errno, path);
   ::unlink(path.c_str());  // this process owns the vault's lock: a socket that is there is a dead one's
-  if (::fchmod(fd, 0600) != 0 || ::bind(fd, address.get(), sizeof(sockaddr_un)) != 0 ||
-      ::listen(fd, 64) != 0) {
+  struct stat st {};
+  const auto bound = [&] {
+    const AsOwnerOf owner{address.dir()};
+    return ::bind(fd, address.get(), sizeof(sockaddr_un)) == 0;
+  };
+  if (::fstat(address.dir(), &st) != 0 || ::fchmod(fd, 0600) != 0 || !bound() || ::listen(fd, 64) != 0) {
     const int err = errno;
     ::close(fd);
     return fail(err, path);
   }
-  return std::unique_ptr<Server>{new Server{path, fd, service}};
+  return std::unique_ptr<Server>{new Server{path, fd, st.st_uid, service}};
 }
 
-Server::Server(std::string path, int listener, Service& service)
+Server::Server(std::string path, int listener, uid_t owner, Service& service)
     : path_{std::move(path)},
+      owner_{owner},
       service_{service},
       listener_{listener},
       wake_{::eventfd(0, EFD_CLOEXEC)},
@@ -96,7 +103,7 @@ void Server::accept_all() {
     socklen_t size = sizeof peer;
     auto channel = socket_channel(fd);
     if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 ||
-        (peer.uid != ::geteuid() && peer.uid != 0)) {
+        (peer.uid != ::geteuid() && peer.uid != owner_ && peer.uid != 0)) {
       (void)channel->send(
           error_message({std::make_error_code(std::errc::operation_not_permitted), "control socket"}));
       continue;

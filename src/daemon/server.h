@@ -1,8 +1,11 @@
-// The control socket of a vault: VAULT/control.sock, mode 0600, for the same user and root only.
+// The control socket of a vault: VAULT/control.sock, mode 0600, for the vault's owner, the daemon's own user
+// and root.
 //
 // Threads:  one for accepting, one for each connection (at most kMaxConnections).
 // Errors:   open(): the errno of the socket call.
 #pragma once
+#include <sys/types.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <list>
@@ -34,12 +37,13 @@ class Server {
     bool busy = false, gone = false;  // under mutex_
     int fd = -1;
   };
-  Server(std::string path, int listener, Service&);
+  Server(std::string path, int listener, uid_t owner, Service&);
   void accept_all();
   void serve(Client&);
   void sweep();
 
   const std::string path_;
+  const uid_t owner_;  // of the vault's directory
   Service& service_;
   int listener_, wake_;
   std::mutex mutex_;

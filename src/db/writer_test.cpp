@@ -186,10 +186,10 @@ TEST(WriterTest, IdleMutationsAreCommittedAndThenDurableOfThemselves) {
   o.barrier_every = 20'000'000;
   auto w = open_writer(dir / "v.db", o);
   ASSERT_TRUE(put(*w, 1));
-  for (int i = 0; i < 2000 && w->durable() < 1; ++i)
+  for (int i = 0; i < 60'000 && w->durable() < 1; ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds{2});
   EXPECT_EQ(w->durable(), 1u);
-  for (int i = 0; i < 4000 && !w->at_rest(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds{2});
+  for (int i = 0; i < 60'000 && !w->at_rest(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds{2});
   EXPECT_TRUE(w->at_rest());  // an idle vault is whole in its file
 }
 
@@ -278,7 +278,7 @@ TEST(WriterTest, GivenACheckpointThatWaitsForTheDisk_WhenSomebodyReads_ThenItGoe
   there.get_future().wait();
   auto reader = std::async(std::launch::async, [&] { return count(*w); });
   auto writer = std::async(std::launch::async, [&] { return put(*w, 200); });
-  const bool read = reader.wait_for(std::chrono::seconds{20}) == std::future_status::ready;
+  const bool read = reader.wait_for(std::chrono::seconds{120}) == std::future_status::ready;
   const bool written = writer.wait_for(std::chrono::milliseconds{20}) == std::future_status::ready;
   go.set_value();
   EXPECT_TRUE(read);

@@ -8,12 +8,13 @@
 #include <ctime>
 
 #include "base/bytes.h"
+#include "base/owned.h"
 #include "events/internal/coord_state.h"
 
 namespace indra {
 namespace {
 
-/// Somebody writes: asks again after a moment, sooner than SQLite's own handler would.
+/// Somebody writes: asks again after a moment, sooner than SQLite's own handler would. 0: long enough.
 int busy(void* p, int n) {
   const std::int64_t limit = static_cast<const std::atomic<std::int64_t>*>(p)->load();
   const std::int64_t step = n < 20 ? 200'000 : n < 100 ? 1'000'000 : 10'000'000;
@@ -60,6 +61,8 @@ Failure failure(sqlite3* db, int rc) {
   std::string text = db != nullptr ? sqlite3_errmsg(db) : sqlite3_errstr(rc);
   if (text == sqlite3_errstr(SQLITE_BUSY))
     text = "coord.db is busy: somebody else holds a write transaction on it";
+  if (db != nullptr && (rc & 0xff) == SQLITE_CANTOPEN)
+    if (const int err = sqlite3_system_errno(db); err != 0) return fail(err, std::move(text));
   return fail(code_of(rc), std::move(text));
 }
 
@@ -69,7 +72,7 @@ Result<std::unique_ptr<Coord>> Coord::open(const std::string& path, Options o) {
   std::unique_ptr<Coord> c{new Coord};
   if (o.create) {
     // SQLite would make it readable for others. Nobody has a file open that is new.
-    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    const int fd = open_owned(path, O_RDWR | O_CREAT | O_EXCL);
     if (fd < 0 && errno != EEXIST) return fail(errno, "create " + path);
     if (fd >= 0) ::close(fd);
   }
@@ -78,7 +81,15 @@ Result<std::unique_ptr<Coord>> Coord::open(const std::string& path, Options o) {
   sqlite3_extended_result_codes(c->db_, 1);
   c->busy_ = std::make_unique<std::atomic<std::int64_t>>(o.busy);
   sqlite3_busy_handler(c->db_, busy, c->busy_.get());
-  INDRA_TRY(c->execute("PRAGMA journal_mode=WAL"));
+  // Of those who make the file at once one turns it into a WAL database. The others hold a read lock then,
+  // under which SQLite asks no busy handler (two might wait for each other). The failed attempt has given it
+  // back.
+  for (int n = 0;; ++n) {
+    const auto wal = c->execute("PRAGMA journal_mode=WAL");
+    if (wal) break;
+    if (wal.error().code != std::errc::device_or_resource_busy || busy(c->busy_.get(), n) == 0)
+      return fail(wal.error());
+  }
   INDRA_TRY(c->execute(o.durable ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL"));
   INDRA_TRY(c->execute("PRAGMA temp_store=MEMORY; PRAGMA cache_size=-4096; PRAGMA trusted_schema=OFF"));
   if (rc = coord::install(c->db_, o.clock, o.own); rc != SQLITE_OK) return failure(c->db_, rc);

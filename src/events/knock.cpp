@@ -11,6 +11,8 @@
 #include <climits>
 #include <ctime>
 
+#include "base/owned.h"
+
 namespace indra {
 namespace {
 constexpr std::size_t kSize = 64;
@@ -20,7 +22,7 @@ std::uint32_t* counter(void* map) { return static_cast<std::uint32_t*>(map); }
 }  // namespace
 
 Result<std::unique_ptr<Knock>> Knock::open(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  const int fd = open_owned(path, O_RDWR | O_CREAT);
   if (fd < 0) return fail(errno, "open " + path);
   struct stat st {};
   void* map = MAP_FAILED;

@@ -39,6 +39,7 @@ std::vector<std::int64_t> kept(const std::string& vault) {
 
 struct Shared {
   std::atomic<bool> ready{false}, done{false};
+  std::atomic<bool> died{false};  // a watcher between reading and saving its position
 };
 Shared* share() {
   void* p = ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -73,7 +74,7 @@ int change(const std::string& vault, int n, Shared* s) {
 /// Reads on from the position in `position`; writes each seq into `log`, and only then saves the position.
 /// Unless it is the last, it may die between the two.
 [[noreturn]] void watch(const std::string& vault, const std::string& position, const std::string& log,
-                        int stop) {
+                        int stop, Shared* s) {
   std::int64_t at = 0;
   std::ifstream{position} >> at;
   auto feed = Feed::open(vault, {}, Seq{at});
@@ -86,7 +87,8 @@ int change(const std::string& vault, int n, Shared* s) {
     std::string lines;
     for (const ChangeEvent& e : batch->events) lines += std::to_string(e.row.seq.raw()) + "\n";
     if (!lines.empty() && ::write(out, lines.data(), lines.size()) < 0) ::_exit(3);
-    if (stop == 0 && !lines.empty() && random() % 8 == 0) ::kill(::getpid(), SIGKILL);
+    if (stop == 0 && !lines.empty() && (!s->died.exchange(true) || random() % 8 == 0))
+      ::kill(::getpid(), SIGKILL);
     {
       std::ofstream f{position + ".new"};
       f << batch->upto.raw();
@@ -113,14 +115,14 @@ TEST(FeedProcesses, GivenAWatcherKilledAtRandom_WhenItResumes_ThenItHasSeenEachC
   int killed = 0;
   const auto round = [&](bool last) {
     const pid_t child = ::fork();
-    if (child == 0) watch(vault, position, log, last ? 1 : 0);
-    if (!last) {
+    if (child == 0) watch(vault, position, log, last ? 1 : 0, s);
+    if (!last && s->died) {  // the first one dies by itself, with what it has read
       std::this_thread::sleep_for(std::chrono::microseconds{2000 + random() % 40'000});
       ::kill(child, SIGKILL);
-      ++killed;
     }
     int status = 0;
     ::waitpid(child, &status, 0);
+    if (!last) ++killed;
     return status;
   };
   while (killed < kills || !s->done) round(false);

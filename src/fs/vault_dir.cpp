@@ -11,14 +11,19 @@
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
+#include <utility>
 
 #include "base/log.h"
+#include "base/owned.h"
+#include "fs/overlay.h"
 
 namespace indra {
 namespace {
 
 constexpr long kNfs = 0x6969, kSmb2 = 0xFE534D42, kCifs = 0xFF534D42, kFuse = 0x65735546,
                kOverlay = 0x794C7630;
+
+constexpr const char* kOwnersRights = " (the vault's owner must be able to read and write it)";
 
 /// Where SQLite's locks and shared memory, or our own promises, do not hold.
 Result<void> check_file_system(const std::string& where, const std::string& dir) {
@@ -46,6 +51,14 @@ Result<void> check_file_system(const std::string& where, const std::string& dir)
   return {};
 }
 
+/// SQLite would say of what it may not open that it is not there.
+Result<void> check_rights(const std::string& path) {
+  for (const char* name : {"", "/vault.db", "/vault.db-wal", "/vault.db-shm", "/vault.db-mark", "/segments"})
+    if (const std::string at = path + name; ::access(at.c_str(), R_OK | W_OK) != 0 && errno != ENOENT)
+      return fail(errno, "vault " + path + ": " + at + kOwnersRights);
+  return {};
+}
+
 Result<void> sync_names_in(const std::string& dir) {
   const int fd = ::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return fail(errno, "open " + dir);
@@ -63,6 +76,17 @@ std::string pid_in(int fd) {
   return s.empty() ? "unknown" : s;
 }
 
+Result<int> take(const std::string& vault, const std::string& lock, int flags) {
+  const int fd = open_owned(lock, flags);
+  if (fd < 0) return fail(errno, "open " + lock);
+  if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
+  const int err = errno;
+  const std::string owner = pid_in(fd);
+  ::close(fd);
+  if (err == EWOULDBLOCK) return fail(EWOULDBLOCK, "vault " + vault + " is in use by process " + owner);
+  return fail(err, "lock " + lock);
+}
+
 }  // namespace
 
 Result<VaultDir> VaultDir::open(const std::string& dir, bool create, Disk& disk) {
@@ -72,6 +96,9 @@ Result<VaultDir> VaultDir::open(const std::string& dir, bool create, Disk& disk)
     const std::size_t slash = path.rfind('/');
     const std::string parent = slash == std::string::npos ? "." : path.substr(0, slash + 1);
     INDRA_TRY(check_file_system(parent, path));  // before anything is made there
+    std::array<char, PATH_MAX> real{};
+    if (::realpath(parent.c_str(), real.data()) != nullptr)
+      INDRA_TRY(overlay_place(mountinfo(), real.data()));
     if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
       return fail(errno, "make the vault directory " + path);
     // Else a power cut could take the whole new vault (D1), or a directory above it that is as new.
@@ -89,33 +116,37 @@ Result<VaultDir> VaultDir::open(const std::string& dir, bool create, Disk& disk)
   struct stat st {};
   if (::stat(path.c_str(), &st) != 0) return fail(errno, "vault " + path);
   if (!S_ISDIR(st.st_mode)) return fail(ENOTDIR, "vault " + path);
+  if (::access(path.c_str(), R_OK | W_OK | X_OK) != 0) return fail(errno, "vault " + path + kOwnersRights);
+  const auto mounts = mountinfo();
+  INDRA_LET(const OverlayPlace place, overlay_place(mounts, path));
+  INDRA_TRY(check_layers(path, place));
   INDRA_TRY(check_file_system(path, path));
-  if (::access(path.c_str(), R_OK | W_OK | X_OK) != 0)
-    return fail(errno, "vault " + path + " (its owner must be able to read and write it)");
+  INDRA_TRY(check_rights(path));
   const std::string lock_path = path + "/lock";
   const bool is_vault = disk.exists(path + "/vault.db");
   if (!create && !is_vault)
     return fail(ENOENT, path + " holds no vault; make one with: indrafs init " + path);
-  const int fd = ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd < 0) return fail(errno, "open " + lock_path);
-  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
-    const int err = errno;
-    const std::string owner = pid_in(fd);
-    ::close(fd);
-    if (err == EWOULDBLOCK) return fail(EWOULDBLOCK, "vault " + path + " is in use by process " + owner);
-    return fail(err, "lock " + lock_path);
+  VaultDir vault{disk, std::move(path)};
+  INDRA_LET(vault.lock_, take(vault.path_, lock_path, O_RDWR | O_CREAT));
+  // An overlay has a lock of its own for the same file: whoever came past it holds the one below.
+  if (!place.upper.empty()) {
+    INDRA_LET(vault.lock_below_, take(vault.path_, place.upper + "/lock", O_RDWR));
   }
   const std::string pid = std::to_string(::getpid()) + "\n";
-  if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size()))
+  if (::ftruncate(vault.lock_, 0) != 0 ||
+      ::pwrite(vault.lock_, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size()))
     log::debug("cannot write the process id into {}", lock_path);
-  return VaultDir{disk, std::move(path), fd};
+  return vault;
 }
 
-VaultDir::VaultDir(VaultDir&& o) noexcept : disk_{o.disk_}, path_{std::move(o.path_)}, lock_{o.lock_} {
-  o.lock_ = -1;
-}
+VaultDir::VaultDir(VaultDir&& o) noexcept
+    : disk_{o.disk_},
+      path_{std::move(o.path_)},
+      lock_{std::exchange(o.lock_, -1)},
+      lock_below_{std::exchange(o.lock_below_, -1)} {}
 
 VaultDir::~VaultDir() {
+  if (lock_below_ >= 0) ::close(lock_below_);
   if (lock_ >= 0) ::close(lock_);
 }
 
@@ -131,7 +162,7 @@ Result<VaultDir::Identity> VaultDir::identity(bool create) const {
     crypto_sign_keypair(open_key.data(), secret.data());
     const std::string temp = path + ".new";
     ::unlink(temp.c_str());
-    fd = ::open(temp.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    fd = open_owned(temp, O_WRONLY | O_CREAT | O_EXCL);
     if (fd < 0) return fail(errno, "make " + temp);
     const bool ok =
         ::write(fd, secret.data(), secret.size()) == static_cast<ssize_t>(secret.size()) && ::fsync(fd) == 0;

@@ -14,8 +14,8 @@ class VaultDir {
     std::string player;  ///< public key, 64 hex digits
   };
   /// Checks the file system, makes the directory when `create`, takes the lock.
-  /// Errors: EWOULDBLOCK (owned by another process: the text gives its pid), ENOTSUP (NFS, an indrafs mount),
-  /// ENOENT.
+  /// Errors: EWOULDBLOCK (owned by another process: the text gives its pid), ENOTSUP (NFS, an indrafs mount,
+  /// a layer of an overlay), EACCES (the text names what may not be read and written), ENOENT.
   [[nodiscard]] static Result<VaultDir> open(const std::string& dir, bool create, Disk&);
   VaultDir(VaultDir&&) noexcept;
   VaultDir& operator=(VaultDir&&) = delete;
@@ -29,10 +29,11 @@ class VaultDir {
   [[nodiscard]] Result<Identity> identity(bool create) const;
 
  private:
-  VaultDir(Disk& disk, std::string path, int lock) : disk_{&disk}, path_{std::move(path)}, lock_{lock} {}
+  VaultDir(Disk& disk, std::string path) : disk_{&disk}, path_{std::move(path)} {}
   Disk* disk_;  // of vault.db and the segments; the rest is always the machine's
   std::string path_;
-  int lock_;
+  int lock_ = -1;
+  int lock_below_ = -1;  // of an overlay's upper layer
 };
 
 }  // namespace indra

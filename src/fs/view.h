@@ -172,7 +172,7 @@ class View {
                                                               std::uint64_t to_at, std::uint64_t n) = 0;
 
   [[nodiscard]] virtual Result<Handle> opendir(NodeId node) = 0;
-  /// Entries after `cookie` (0 = from the start; "." and ".." are the front end's), until the sink refuses.
+  /// Up to 512 entries after `cookie` (0: the first; no "." and ".."), until the sink refuses; none: the end.
   [[nodiscard]] virtual Result<void> readdir(Handle, std::uint64_t cookie, bool plus, const DirSink&) = 0;
   virtual void releasedir(Handle) = 0;
   /// What was done in the directory (all of the vault, in fact) survives a power cut.

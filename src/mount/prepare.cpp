@@ -17,25 +17,12 @@
 #include <sstream>
 
 #include "base/log.h"
+#include "base/mountinfo.h"
 
 extern char** environ;
 
 namespace indra {
 namespace {
-
-/// /proc/self/mountinfo writes blanks and backslashes in octal.
-std::string unescape(std::string_view s) {
-  std::string out;
-  for (std::size_t i = 0; i < s.size(); ++i) {
-    if (s[i] == '\\' && i + 3 < s.size()) {
-      out.push_back(static_cast<char>(((s[i + 1] - '0') << 6) | ((s[i + 2] - '0') << 3) | (s[i + 3] - '0')));
-      i += 3;
-    } else {
-      out.push_back(s[i]);
-    }
-  }
-  return out;
-}
 
 /// Resolves all but the last component, which a dead mount may cover.
 Result<std::string> absolute(const std::string& path) {
@@ -92,33 +79,21 @@ std::string read_all(int fd) {
 
 constexpr int kReadAhead = 4 << 20;  // bytes: requests of 1 MiB, several at a time
 
-struct MountEntry {
-  std::string device, type;  // "0:52", "fuse.indrafs"
-};
-MountEntry mount_entry(const std::string& path) {
-  std::ifstream in{"/proc/self/mountinfo"};
-  std::string line;
-  MountEntry found;
-  while (std::getline(in, line)) {
-    std::istringstream fields{line};
-    std::string id, parent, dev, root, point, word, type;
-    fields >> id >> parent >> dev >> root >> point;
-    if (unescape(point) != path) continue;
-    while (fields >> word && word != "-") {
-    }
-    fields >> type;
-    found = {dev, type};  // the last one covers the others
-  }
+/// The last one covers the others.
+MountInfo mount_at(const std::string& path) {
+  MountInfo found;
+  for (MountInfo& m : mountinfo())
+    if (m.mountpoint == path) found = std::move(m);
   return found;
 }
 
 }  // namespace
 
-std::string mounted_type(const std::string& path) { return mount_entry(path).type; }
+std::string mounted_type(const std::string& path) { return mount_at(path).type; }
 
 void read_further_ahead(const std::string& path) {
   if (::geteuid() != 0) return;
-  const std::string device = mount_entry(path).device;
+  const std::string device = mount_at(path).device;
   if (device.empty()) return;
   std::ofstream out{"/sys/class/bdi/" + device + "/read_ahead_kb"};
   out << kReadAhead / 1024 << std::flush;

@@ -67,18 +67,17 @@ exec 7<m/branches/child/f
 expect 0 $i branch delete child
 same "$(cat <&7)" three # still open: still readable
 exec 7<&-
-for _ in $(seq 50); do [[ -e m/branches/child ]] || break; sleep 0.1; done
-[[ ! -e m/branches/child ]] || die "a deleted branch is still listed"
+soon test ! -e m/branches/child || die "a deleted branch is still listed"
 expect 0 $i branch create child
-for _ in $(seq 50); do [[ $(cat m/branches/child/f 2>/dev/null) == two ]] && break; sleep 0.1; done
-same "$(cat m/branches/child/f)" two
+child_has_two() { [[ $(cat m/branches/child/f 2>/dev/null) == two ]]; }
+soon child_has_two || die "a branch that came back: $(cat m/branches/child/f)"
 expect 1 $i branch delete main
 # A fork holds the writes that returned; --committed leaves out what is not published.
 mkfifo hold
 python3 -c 'import os, sys; f = os.open("m/vault/w", os.O_CREAT | os.O_WRONLY); os.write(f, b"before"); open("ready", "w").close(); sys.stdin.read()' <hold &
 writer=$!
 exec 8>hold
-for _ in $(seq 100); do [[ -e ready ]] && break; sleep 0.1; done
+soon test -e ready || die "nobody wrote"
 expect 0 $i branch create without --committed
 expect 0 $i branch create with
 same "$($i cat without:/w)" ""

@@ -15,5 +15,16 @@ says() {
   [[ $(wc -l <err) == 1 ]] || { cat err >&2; die "not one line of error"; }
   grep -qF -- "$1" err || { cat err >&2; die "the error does not say: $1"; }
 }
+# soon COMMAND...: it succeeds within two minutes; for what happens by itself, on a busy machine too
+soon() {
+  local until=$((SECONDS + 120))
+  while ! "$@"; do
+    ((SECONDS < until)) || return 1
+    sleep 0.05
+  done
+}
+ended() { [[ ! -e /proc/$1 ]]; }   # ended PID
+lines() { (($(wc -l <"$1") >= $2)); }  # lines FILE N
+sleeps() { grep -q futex "/proc/$1/wchan" 2>/dev/null; }  # sleeps PID: perhaps it waits to be told; where that cannot be seen, no
 same() { [[ $1 == "$2" ]] || die "$1 is not $2"; }
 export INDRAFS_VAULT=$PWD/vault

@@ -22,7 +22,9 @@ free() { df --output=avail -k disk | tail -n 1; }
 head -c 4M /dev/urandom >m/held && held=$(b3sum --no-names m/held)
 expect 0 $i --vault disk/v snapshot create kept
 head -c 20M /dev/urandom >m/old && sync m/old
-sleep 6
+versions() { sqlite3 -readonly disk/v/vault.db 'SELECT count(*) FROM pins WHERE kind = 3 AND seq >= (SELECT max(seq) FROM changes WHERE op = 8)'; }
+has_version() { [[ $(versions) != 0 ]]; }
+soon has_version || die "no automatic version"
 rm m/held m/old && sync m
 sleep 1
 (($(free) < 36000)) || die "no version holds the room: $(free) KiB are free"
@@ -30,12 +32,8 @@ sleep 1
 # One large file, small files, then small writes made durable one by one: each ends with ENOSPC.
 ! dd if=/dev/urandom of=m/large bs=1M count=100 2>err || die "100 MiB fit in 64"
 grep -q "No space left" err || die "dd was not told"
-again=
-for _ in {1..100}; do
-  dd if=/dev/urandom of=m/fits bs=1M count=8 conv=fsync 2>err && again=yes && break
-  sleep 0.1
-done
-[[ $again ]] || { cat err >&2; die "the automatic version did not give way"; }
+fits() { dd if=/dev/urandom of=m/fits bs=1M count=8 conv=fsync 2>err; }
+soon fits || { cat err >&2; die "the automatic version did not give way"; }
 for n in 1 2 3; do # no version is left to give up
   ! dd if=/dev/urandom of=m/large$n bs=1M count=100 2>err || die "100 MiB more fit in 64"
   sleep 1
@@ -53,11 +51,8 @@ for n in 1 2 3; do [[ $full -le $n ]] || same "$(stat -c %s "m/small$n")" 3000; 
 
 # Room is made through the mount, and it works on.
 rm -f m/large* m/fits m/small*
-for _ in {1..100}; do
-  (($(free) > 40000)) && break
-  sleep 0.1
-done
-(($(free) > 40000)) || die "automatic versions hold the room: $(free) KiB are free"
+has_room() { (($(free) > 40000)); }
+soon has_room || die "automatic versions hold the room: $(free) KiB are free"
 dd if=/dev/urandom of=bytes bs=1M count=20 status=none
 cp bytes m/again && sync m/again
 cmp bytes m/again || die "bytes after the disk was full"

@@ -3,7 +3,7 @@
 . "$INDRA_SOURCE/tests/cli/common.sh"
 [[ -r /dev/fuse && -w /dev/fuse ]] || exit 77
 expect 0 $i init
-gone() { for _ in $(seq 200); do [[ -e /proc/$1 ]] && sleep 0.1 || return 0; done; return 1; }
+gone() { soon ended "$1"; }
 kill_hard() {
   local d
   d=$(pid)
@@ -66,8 +66,8 @@ expect 1 $i unmount m
 says "open files"
 expect 0 $i unmount --force m
 exec 7>&- || true
-for _ in $(seq 50); do [[ -S vault/control.sock ]] && sleep 0.1 || break; done  # a user without fusectl cannot cut off
-[[ ! -S vault/control.sock ]] || die "the daemon is still there"
+soon test ! -S vault/control.sock || # a user without fusectl cannot cut off
+  die "the daemon is still there"
 
 # unmount returns after the last commit: the vault is free at once.
 expect 0 $i mount m
@@ -113,7 +113,7 @@ same "$($i cat :/one)" one
 # In the foreground.
 $i mount --foreground --layout plain m 2>fg.log &
 fg=$!
-for _ in $(seq 100); do [[ -e m/one ]] && break; sleep 0.05; done
+soon test -e m/one || die "not mounted in the foreground"
 expect 1 $i mount --foreground m2
 says "leave out --foreground"
 kill -TERM $fg

@@ -26,7 +26,7 @@ for n in $(seq 100); do echo "$n" >"m/a$n"; done
 $i sync
 d=$(daemon)
 kill -9 "$d"
-for _ in $(seq 100); do [[ -e /proc/$d ]] && sleep 0.05 || break; done
+soon ended "$d" || die "kill -9 did not end it"
 expect 0 $i unmount m
 expect 0 $i mount --layout plain m
 # A stranger stops inside a write transaction, while rules want to be relayed.
@@ -36,18 +36,19 @@ if command -v sqlite3 >/dev/null; then
   stranger=$!
   exec 8>hold
   echo "BEGIN IMMEDIATE; CREATE TABLE strange(x); SELECT 'in';" >&8
-  for _ in $(seq 100); do grep -q in held && break; sleep 0.05; done
+  soon grep -q in held || die "no transaction"
   kill -STOP $stranger
 fi
-slowest=0
+slowest=0 slow=0  # whoever waited for coord.db would do so in each round
 for n in $(seq 60); do
   before=$(date +%s%N)
   echo "$n" >"m/b$n" && mv "m/b$n" "m/c$n" && sync "m/c$n" && rm "m/c$n" && cat m/a1 >/dev/null && ls m >/dev/null
   took=$((($(date +%s%N) - before) / 1000000))
   ((took > slowest)) && slowest=$took
+  ((took < 4000)) || slow=$((slow + 1))
 done
 echo "slowest round beside the stopped stranger: $slowest ms"
-((slowest < 4000)) || die "an operation on the mount waited for coord.db: $slowest ms"
+((slow < 10)) || die "operations on the mount waited for coord.db: $slow of 60 rounds took 4 s or more"
 if [[ -n $stranger ]]; then
   kill -9 $stranger
   stranger=
@@ -56,7 +57,8 @@ fi
 for n in $(seq 100); do echo "$n" >"m/d$n"; done
 $i sync
 # Every create is one job, none twice, none is missing.
-$i queue work jobs --wait 4 -- sh -c 'cat; echo' >told
+$i queue work jobs --limit 260 --wait 100 -- sh -c 'cat; echo' >told
+$i queue work jobs --once -- sh -c 'cat; echo' >>told
 grep -o '"path":"[^"]*"' told | sort >paths
 for n in $(seq 100); do
   same "$(grep -c "\"/a$n\"" paths)" 1

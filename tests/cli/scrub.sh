@@ -55,11 +55,8 @@ trap '$i unmount --force "$PWD/m" >/dev/null 2>&1 || true' EXIT
 expect 0 $i mount --layout plain "$PWD/m"
 expect 0 $i scrub --rate 1
 grep -q '^Under way' out || { cat out; die "it does not go on in the background"; }
-for _ in $(seq 100); do
-  $i queue jobs indra:work 2>/dev/null | grep -q scrub && break
-  sleep 0.05
-done
-$i queue jobs indra:work | grep -q scrub || { $i queue jobs indra:work; die "no job of the queue"; }
+listed() { $i queue jobs indra:work 2>/dev/null | grep -q scrub; }
+soon listed || { $i queue jobs indra:work; die "no job of the queue"; }
 expect 0 $i scrub --stop
 grep -q '^Left' out || { cat out; die "not stopped"; }
 cp big m/another

@@ -69,8 +69,8 @@ expect 126 in_dir m/vault $i try -- ./project/a
 same "$(branches)" 1
 (cd m/vault && exec $i try --drop -- sh -c 'echo x >started; trap "exit 9" TERM; while :; do sleep 0.1; done') &
 tried=$!
-started() { $i branch list --json | python3 -c 'import json, sys; print(len(json.load(sys.stdin)))'; }
-for _ in $(seq 100); do compgen -G 'm/branches/try-*/started' >/dev/null && break; sleep 0.1; done
+started() { compgen -G 'm/branches/try-*/started' >/dev/null; }
+soon started || die "the command has not begun"
 kill -TERM $tried
 got=0
 wait $tried || got=$?

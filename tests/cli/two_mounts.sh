@@ -111,11 +111,9 @@ says "is written through the mount at $PWD/m1/branches"
 says "--locks daemon on both mounts"
 mountpoint -q m2 && die "m2 is mounted"
 exec 7>&-
-for _ in {1..100}; do # the file's end reaches the daemon after close(2)
-  $i mount --branch dev --layout plain m2 >out 2>err && break
-  sleep 0.05
-done
-mountpoint -q m2 || { cat err >&2; die "dev is not mounted"; }
+try_dev() { $i mount --branch dev --layout plain m2 >out 2>err; }
+soon try_dev || # the file's end reaches the daemon after close(2)
+  { cat err >&2; die "dev is not mounted"; }
 for open in '>>m1/branches/dev/f' '>m1/branches/dev/new'; do
   (eval "echo more $open") 2>err && die "written through two kernels: $open"
   grep -q "busy" err || { cat err >&2; die "not EBUSY"; }

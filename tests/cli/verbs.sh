@@ -7,9 +7,19 @@ expect 2 $i
 expect 2 $i nonsense
 expect 2 $i cat
 says "see: indrafs cat --help"
-for verb in init mount unmount status ls cat put get rm mv cp stat tree import export sync stats version completion "branch create" "branch list" "snapshot create" "snapshot list"; do
+expect 0 $i --help
+verbs=$(sed -n '/^Subcommands:/,/^$/s/^  \([a-z]\{1,\}\) .*/\1/p' out)
+(($(wc -w <<<"$verbs") >= 37)) || die "verbs: $verbs"
+page=$(sed 's/\\-/-/g' "$INDRA_SOURCE/docs/indrafs.1")
+for verb in $verbs; do
   expect 0 $i $verb --help
-  grep -q Examples: out || die "$verb --help has no examples"
+  grep -q '^Subcommands:' out || grep -A2 '^Examples:' out | grep -q "indrafs $verb" || die "$verb --help has no example"
+  grep -qE "^\.B[IR]* .*\b$verb\b" <<<"$page" || die "$verb is not in docs/indrafs.1"
+  for part in $(sed -n '/^Subcommands:/,/^$/s/^  \([a-z]\{1,\}\) .*/\1/p' out); do
+    expect 0 $i $verb $part --help
+    [[ $verb == queue && $part == rule ]] || grep -A1 '^Examples:' out | grep -q "^  " || die "$verb $part --help has no example"
+    grep -qE "\b$part\b" <<<"$page" || die "$verb $part is not in docs/indrafs.1"
+  done
 done
 for shell in bash zsh; do expect 0 $i completion $shell; done
 $i completion bash | bash -n

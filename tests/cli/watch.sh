@@ -29,9 +29,10 @@ expect 2 $i watch --from -3
 expect 1 $i watch --bucket nobody --once
 
 # A follower hears of what others do, and ends after what it was told to wait for.
-$i watch --json --count 1 :/late >late.out &
+last=$($i watch --from 0 --once --json | tail -n 1 | sed 's/.*"seq":\([0-9]*\).*/\1/')
+$i watch --from "$last" --json --count 1 :/late >late.out &
 follower=$!
-for _ in $(seq 100); do grep -q futex /proc/$follower/wchan 2>/dev/null && break; sleep 0.02; done
+soon sleeps $follower || true
 printf x | $i put - :/late
 wait $follower
 grep -q '"path":"/late"' late.out || die "the follower did not hear"
@@ -52,7 +53,7 @@ for round in 1 2 3; do
   if [[ $round == 2 ]]; then
     daemon=$($i status --json | sed -n 's/.*"daemon": \([0-9]*\).*/\1/p')
     kill -9 "$daemon"
-    for _ in $(seq 100); do [[ -e /proc/$daemon ]] && sleep 0.05 || break; done
+    soon ended "$daemon" || die "kill -9 did not end it"
     expect 0 $i unmount m
     expect 0 $i mount --layout plain m
   fi

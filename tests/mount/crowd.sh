@@ -8,9 +8,9 @@ expect 0 $i init
 mkdir m m2
 expect 0 $i mount --layout plain --locks daemon m
 mkdir m/one m/two m/many
-timeout 100 python3 "$INDRA_SOURCE/tests/mount/crowd.py" 64 m/one || die "64 processes in one mount"
+timeout 250 python3 "$INDRA_SOURCE/tests/mount/crowd.py" 64 m/one || die "64 processes in one mount"
 expect 0 $i mount --layout plain --locks daemon m2
-timeout 100 python3 "$INDRA_SOURCE/tests/mount/crowd.py" 64 m/two m2/two || die "64 processes in two mounts"
+timeout 250 python3 "$INDRA_SOURCE/tests/mount/crowd.py" 64 m/two m2/two || die "64 processes in two mounts"
 
 python3 - m/many <<'P'
 import os, sys

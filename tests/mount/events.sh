@@ -8,29 +8,29 @@ mkdir m1 m2 m3
 expect 0 $i mount --layout plain --locks daemon m1
 expect 0 $i mount --layout plain --locks daemon m2
 
-# listen DIR: what is heard goes to ./heard, as "EVENTS FILE".
+# listen DIR [quiet]: what is heard goes to ./heard, as "EVENTS FILE". Unless nothing is to be heard there at all: events
+# come in the order of the changes, so what was done before is over when that of a file made for it has come.
 listen() {
-  sleep 1  # what was done before is over: an event comes a moment after what it tells
   : >heard
   : >listening
   inotifywait -q -m -r --format '%e %w%f' -e create,delete,move,modify,attrib,close_write "$1" >>heard 2>listening & ear=$!
   trap 'kill $ear 2>/dev/null || true' EXIT
   local top
   top=$(printf '^inotify .* ino:%x ' "$(stat -c %i "$1")")
-  for _ in $(seq 600); do  # -q says nothing when it is ready: the kernel shows its marks; the top's is the last
-    grep -qs "$top" /proc/$ear/fdinfo/* && break
-    sleep 0.05
-  done
+  marked() { grep -qs "$top" /proc/$ear/fdinfo/*; }
+  soon marked || die "inotifywait has not begun"  # -q says nothing when it is ready: the kernel shows its marks; the top's is the last
+  if [[ ${2-} == quiet ]]; then return; fi
+  echo x | $i put - :/now
+  $i rm :/now
+  soon grep -qxF "DELETE $1/now" heard || die "nothing is heard of $1"
   sleep 0.1
+  : >heard
 }
 # hears EVENTS...: exactly these come, in this order; then ./heard is empty again.
 hears() {
   local want
   want=$(printf '%s\n' "$@")
-  for _ in $(seq 200); do
-    [[ $(wc -l <heard) -ge $# ]] && break
-    sleep 0.05
-  done
+  soon lines heard $# || true
   sleep 0.1
   [[ $(<heard) == "$want" ]] || { diff <(echo "$want") heard >&2 || true; die "heard something else (<: wanted)"; }
   : >heard
@@ -38,10 +38,7 @@ hears() {
 
 # The same, in whatever order.
 hears_all() {
-  for _ in $(seq 200); do
-    [[ $(wc -l <heard) -ge $# ]] && break
-    sleep 0.05
-  done
+  soon lines heard $# || true
   sleep 0.1
   diff <(printf '%s\n' "$@" | sort) <(sort heard) >&2 || die "heard something else (<: wanted)"
   : >heard
@@ -146,8 +143,7 @@ expect 0 $i import crowd crowd:/many
 listen m1
 expect 0 $i merge crowd
 same "$(grep -c "^A /many" out)" 20000
-for _ in $(seq 200); do grep -q '^ATTRIB,ISDIR m1/many' heard && break; sleep 0.05; done
-grep -q '^ATTRIB,ISDIR m1/many' heard || die "nobody heard of the large merge"
+soon grep -q '^ATTRIB,ISDIR m1/many' heard || die "nobody heard of the large merge"
 [[ $(grep -c '^ATTRIB,ISDIR' heard) -le 60 ]] || die "told again and again: $(grep -c '^ATTRIB,ISDIR' heard)"
 [[ $(wc -l <heard) -lt 10000 ]] || die "a storm: $(wc -l <heard) events"
 same "$(ls m1/many | wc -l)" 20000
@@ -161,16 +157,16 @@ wait $ear 2>/dev/null || true
 
 # tail -f sees what another mount appends.
 : >m2/log
-timeout 20 tail -s 0.1 -n +1 -f m1/log >tailed 2>/dev/null & tail=$!
+timeout 150 tail -s 0.1 -n +1 -f m1/log >tailed 2>/dev/null & tail=$!
 for n in $(seq 20); do echo "$n" >>m2/log; done
-for _ in $(seq 100); do [[ $(wc -l <tailed) -ge 20 ]] && break; sleep 0.1; done
+soon lines tailed 20 || die "tail has $(wc -l <tailed) lines"
 kill $tail
 same "$(<tailed)" "$(seq 20)"
 
 # An open vim notices.
 if command -v vim >/dev/null; then
   echo before >m2/text
-  timeout 20 vim -u NONE -N -i NONE -n -es -c 'au FileChangedShell * call writefile([v:fcs_reason], "noticed")' \
+  timeout 100 vim -u NONE -N -i NONE -n -es -c 'au FileChangedShell * call writefile([v:fcs_reason], "noticed")' \
     -c 'edit m1/text' -c 'call system("echo after, and longer >m2/text")' -c 'checktime' -c 'qa!' </dev/null >/dev/null 2>&1 || true
   [[ -e noticed ]] || die "vim did not notice"
   same "$(<noticed)" changed
@@ -187,8 +183,8 @@ for r in $(raisers); do
 done
 daemon=$($i status --json | sed -n 's/.*"daemon": \([0-9]*\).*/\1/p')
 kill -9 "$daemon"
-for _ in $(seq 100); do [[ -z $(raisers) ]] && break; sleep 0.1; done
-[[ -z $(raisers) ]] || die "the process outlives its daemon"
+none_raises() { [[ -z $(raisers) ]]; }
+soon none_raises || die "the process outlives its daemon"
 kill $ear
 wait $ear 2>/dev/null || true
 
@@ -196,12 +192,12 @@ wait $ear 2>/dev/null || true
 expect 0 $i mount --layout plain --locks daemon m1
 expect 0 $i mount --layout plain --locks daemon --events off m2
 expect 0 $i mount --layout vault --locks daemon m3
-listen m3/vault
+listen m3/vault quiet
 for n in $(seq 50); do echo "$n" >m1/many$n; done
 expect 0 $i unmount m3
 kill $ear
 wait $ear 2>/dev/null || true
-listen m2
+listen m2 quiet
 echo y >m1/unheard
 sleep 0.3
 hears

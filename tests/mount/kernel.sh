@@ -10,10 +10,8 @@ if ((EUID)); then expect 0 $i mount --layout plain m; else expect 0 $i mount --l
 plain=()
 ((EUID)) || plain=(setpriv --bounding-set -fsetid --inh-caps -fsetid)
 mode() {  # until the notice has reached the kernel
-  for _ in $(seq 50); do
-    [[ $(stat -c %a m/f) == "$1" ]] && return || sleep 0.1
-  done
-  die "the mode is $(stat -c %a m/f), not $1, after a write: $2"
+  has_mode() { [[ $(stat -c %a m/f) == "$1" ]]; }
+  soon has_mode "$1" || die "the mode is $(stat -c %a m/f), not $1, after a write: $2"
 }
 for how in '' oflag=direct; do
   echo text >m/f

@@ -56,9 +56,9 @@ same "$(rsync -aHi --checksum --dry-run m/cp/ m/tar/cp/)" ""
 
 # tail -f in one process sees what another appends.
 : >m/log
-timeout 20 tail -s 0.1 -n +1 -f m/log >tailed & tail=$!
+timeout 150 tail -s 0.1 -n +1 -f m/log >tailed & tail=$!
 for n in $(seq 50); do echo $n >>m/log; done
-for _ in $(seq 100); do [[ $(wc -l <tailed) == 50 ]] && break || sleep 0.1; done
+soon lines tailed 50 || die "tail has $(wc -l <tailed) lines"
 kill $tail
 seq 50 | cmp - tailed
 

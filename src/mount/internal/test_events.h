@@ -62,7 +62,7 @@ class Events : public TestMount {
     settle();
     ear_.watch(at(path), called);
   }
-  void settle() { ASSERT_TRUE(mount_->events_settled(std::chrono::seconds{20})); }
+  void settle() { ASSERT_TRUE(mount_->events_settled(std::chrono::seconds{120})); }
   Heard heard() {
     settle();
     return ear_.heard();

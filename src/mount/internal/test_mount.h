@@ -51,7 +51,7 @@ inline int errno_of(long rc) { return rc < 0 ? errno : 0; }
 /// Waits until `true_now`, at most ten seconds.
 template <class F>
 bool soon(F&& true_now) {
-  for (int i = 0; i < 10'000; ++i) {
+  for (int i = 0; i < 60'000; ++i) {
     if (true_now()) return true;
     std::this_thread::sleep_for(std::chrono::milliseconds{1});
   }
