@@ -237,6 +237,7 @@ Result<bool> Store::punch_slice() {
     if (bytes_->dirty()) INDRA_TRY(bytes_->sync());  // else a buffer would write them again
     INDRA_TRY(bytes_->free(never));
   }
+  if (holds_ != 0) return !never.empty();
   std::uint64_t ticket = 0;
   std::vector<Extent> dead;
   const auto some_more = [&](Tx& tx) -> Result<bool> {

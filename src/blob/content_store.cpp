@@ -261,6 +261,12 @@ Result<bool> Store::work(Work what) {
   return failed ? Result<bool>{fail(*failed)} : false;
 }
 
+std::shared_ptr<void> Store::hold() {
+  const MutexLock lock{work_mutex_};  // no slice is under way
+  ++holds_;
+  return {this, [this](void*) { --holds_; }};
+}
+
 namespace {
 bool is_damage(const Error& e) {
   return e.code == make_error_code(Errc::corrupt) || e.code == std::errc::io_error;
@@ -318,7 +324,7 @@ Result<bool> Store::at_rest(Work what) {
       return none("SELECT DISTINCT blob FROM patch_places",
                   [&](std::int64_t b) { return blobs_aside.contains(BlobId{b}); });
     INDRA_LET(const bool dead,
-              none("SELECT segment FROM dead_extents LIMIT 1", [](std::int64_t) { return false; }));
+              none("SELECT segment FROM dead_extents LIMIT 1", [&](std::int64_t) { return holds_ != 0; }));
     if (!dead) return false;
     INDRA_LET(const bool loose, none("SELECT DISTINCT family FROM loose",
                                      [&](std::int64_t f) { return families_aside.contains(f); }));

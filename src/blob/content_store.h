@@ -154,6 +154,11 @@ class ContentStore {
     return folded ? at_rest(Work::free) : Result<bool>{false};
   }
 
+  /// While it lives, bytes that a committed row refers to stay as they are: nothing is punched, and folds go
+  /// to new chunks. Rows change as ever. For who reads the segments by a snapshot of the rows (backup). At
+  /// rest then means: but for what waits for this.
+  [[nodiscard]] virtual std::shared_ptr<void> hold() = 0;
+
   /// Where a scrub is: everything before it was read. {} is the beginning.
   struct ScrubPlace {
     BlobId blob;

@@ -117,7 +117,7 @@ Result<bool> Store::fold(BlobId id) {
     stored -= old.length;
     for (auto p = from; p != it; ++p)
       if (p->first % kBlocks * kBlockSize >= old.length) stored -= p->second->size();
-    if (old.present() && old.length == logical &&
+    if (holds_ == 0 && old.present() && old.length == logical &&
         (before.alone || static_cast<std::int64_t>(old.birth) == before.owner)) {
       const BlobHash whole = root ? BlobHash::of(all) : BlobHash{};
       if (root)

@@ -61,6 +61,9 @@ Result<T> FileSystemImpl::with_published(const std::shared_ptr<const BranchView>
 
 Result<BranchInfo> FileSystemImpl::fork(const Who& who, std::string_view bucket, std::string_view name,
                                         const ForkFrom& from) {
+  if (from.empty)
+    return writer_->mutate(
+        [&](Tx& tx) { return tree_->create_branch(tx, who, bucket, name, BranchId{}, {}); });
   INDRA_LET(auto state, branch_state(bucket, from.branch));
   const std::function<Result<BranchInfo>(Tx&)> make = [&](Tx& tx) -> Result<BranchInfo> {
     BranchId parent = state->info.id;

@@ -89,6 +89,11 @@ FileSystemImpl::FileSystemImpl(VaultDir dir, Options options)
 Result<void> FileSystemImpl::start() {
   if (!dir_.has_db() && !options_.create)
     return fail(ENOENT, dir_.path() + " holds no vault; make one with: indrafs init");
+  if (!dir_.has_db() && disk_->exists(dir_.path() + "/" + kRestoring))
+    return fail(EBUSY, dir_.path() +
+                           " is being restored, or that was cut off; finish it with: indrafs restore "
+                           "--from BACKUP " +
+                           dir_.path());
   INDRA_TRY(disk_->make_dir(dir_.segments_path()));
   INDRA_LET(const VaultDir::Identity id, dir_.identity(true));
   player_ = id.player;

@@ -56,6 +56,7 @@ class FileSystem : public Views {
     std::optional<Seq> seq{};      ///< or the moment kept at or before it
     std::optional<TimeNs> time{};  ///< likewise
     bool committed = false;        ///< leave out what files being written hold
+    bool empty = false;            ///< from nothing at all
   };
   /// Publishes what the branch's mounts have written first, in the same transaction (S9). Errors: ENOENT,
   /// EEXIST, EINVAL (a bad name, a moment in the future).
@@ -160,6 +161,11 @@ class FileSystem : public Views {
   [[nodiscard]] virtual Result<void> stop_scrub() = 0;
   [[nodiscard]] virtual Result<Scrub> scrub_status() = 0;
   [[nodiscard]] virtual Scrub scrub_progress() = 0;  ///< the same without the damage
+
+  /// Publishes what is being written, makes all of it durable, and from then on, while the answer lives,
+  /// keeps the bytes in segments as any reader of vault.db finds them named: for copies of the vault
+  /// (docs/design/backup.md, R3).
+  [[nodiscard]] virtual Result<std::shared_ptr<void>> hold_content() = 0;
 
   /// Background work by hand: publish, persist, pin, fold, collect, one slice each; with `background` off
   /// also commit, barrier and checkpoint, as their time comes. True: more to do.

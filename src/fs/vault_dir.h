@@ -7,6 +7,9 @@
 
 namespace indra {
 
+/// A file of this name: a restore of the vault is under way, or was cut off (docs/design/backup.md, R7).
+inline constexpr const char* kRestoring = "restoring";
+
 /// Owns VAULT/lock while it lives. Moves only.
 class VaultDir {
  public:

@@ -32,6 +32,15 @@ void FileSystemImpl::look_for_jobs() {
   work_cv_.notify_one();
 }
 
+Result<std::shared_ptr<void>> FileSystemImpl::hold_content() {
+  std::shared_ptr<void> hold{this, [this, kept = store_->hold()](void*) mutable {
+                               kept.reset();
+                               look_for_jobs();  // what waited for it
+                             }};
+  INDRA_TRY(sync(true));
+  return hold;
+}
+
 Result<void> FileSystemImpl::keep_changes(TimeNs age) {
   if (age < kSecond || age > kSecond * 86400 * 366 * 100)
     return fail(EINVAL, "changes are kept for one second to a hundred years");

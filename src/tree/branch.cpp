@@ -1,4 +1,7 @@
 // Branches, and what a view of one can see.
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "tree/internal/tree_impl.h"
@@ -134,11 +137,16 @@ Result<BranchInfo> TreeImpl::create_branch(Tx& tx, const Who& who, std::string_v
     INDRA_LET(const bool taken, q.bind(1, b).bind_text(2, name).step());
     if (taken) return fail(EEXIST, "branch " + std::string{name});
   }
-  INDRA_LET(Moment m, moment(tx, from, at));
-  if (m.seq == kSeqMax) m.seq = last_seq();
-  INDRA_LET(BranchState * parent, state(m.branch));
-  if (parent->info.bucket != b) return fail(EXDEV, "a branch stays in its bucket");
-  INDRA_TRY(add_pin(tx, *parent, PinKind::fork, m.seq, {}, {}));
+  Moment m;
+  NodeId root = kFirstNode;  // of a branch of nothing, too: rows are a branch's own
+  if (from) {
+    INDRA_LET(m, moment(tx, from, at));
+    if (m.seq == kSeqMax) m.seq = last_seq();
+    INDRA_LET(BranchState * parent, state(m.branch));
+    if (parent->info.bucket != b) return fail(EXDEV, "a branch stays in its bucket");
+    root = parent->info.root;
+    INDRA_TRY(add_pin(tx, *parent, PinKind::fork, m.seq, {}, {}));
+  }
 
   INDRA_LET(const std::int64_t id, branch_ids_.take(tx));
   BranchState own;
@@ -147,7 +155,7 @@ Result<BranchInfo> TreeImpl::create_branch(Tx& tx, const Who& who, std::string_v
               .name = std::string{name},
               .parent = m.branch,
               .fork_seq = m.seq,
-              .root = parent->info.root,
+              .root = root,
               .created = clock_.now()};
   {
     auto q = Statement{tx,
@@ -155,7 +163,7 @@ Result<BranchInfo> TreeImpl::create_branch(Tx& tx, const Who& who, std::string_v
                        "?1, ?2, ?3, ?4, ?5, ?6)"};
     INDRA_TRY(q.bind(1, b)
                   .bind_text(2, name)
-                  .bind(3, m.branch)
+                  .bind_or_null(3, m.branch)
                   .bind(4, m.seq)
                   .bind(5, own.info.root)
                   .bind(6, own.info.created)
@@ -164,6 +172,16 @@ Result<BranchInfo> TreeImpl::create_branch(Tx& tx, const Who& who, std::string_v
   }
   branches_[own.info.id] = own;
   INDRA_LET(const Seq s, seqs_.take(tx).map([](std::int64_t n) { return Seq{n}; }));
+  if (!from) {
+    NodeRow dir;
+    dir.node = dir.line = root;
+    dir.mode = S_IFDIR | 0755;
+    dir.nlink = 2;
+    dir.uid = who.uid;
+    dir.gid = getegid();
+    dir.mtime = dir.atime = dir.ctime = dir.btime = own.info.created;
+    INDRA_TRY(insert_node(tx, branches_[own.info.id], dir, s));
+  }
   INDRA_TRY(record(tx, who, own, s, Op::branch, own.info.root, {}, name));
   return own.info;
 }

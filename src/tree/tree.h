@@ -163,6 +163,7 @@ class Tree {
                                                           std::optional<PinKind> kind) = 0;
   [[nodiscard]] virtual Result<Chain> chain(Tx&, BranchId) = 0;          ///< of the head
   [[nodiscard]] virtual Result<Chain> chain_at(Tx&, BranchId, Seq) = 0;  ///< of a moment; climbs as T2 says
+  /// From no branch (0): an empty one, with a root of its own and nothing in common with any other.
   /// Errors: EEXIST, EINVAL (bad name: design section 12), ENOENT.
   [[nodiscard]] virtual Result<BranchInfo> create_branch(Tx&, const Who&, std::string_view bucket,
                                                          std::string_view name, BranchId from, Seq at) = 0;

@@ -151,6 +151,7 @@ class Store final : public ContentStore {
   using ContentStore::work;
   Result<bool> work(Work) override;
   Result<bool> at_rest(Work) override;
+  std::shared_ptr<void> hold() override;
   Result<ScrubSlice> scrub(ScrubPlace from, std::uint64_t bytes) override;
   std::uint64_t unwritten() const override { return queued + buffered; }  // in the order in which they go
   Result<Stats> stats() override;
@@ -299,6 +300,7 @@ class Store final : public ContentStore {
   std::uint64_t reserved_ = 0;  // guarded by ids_mutex_
   std::mutex ids_mutex_;
   Mutex work_mutex_;  // one slice at a time
+  std::atomic<int> holds_{0};  // begun between two slices (hold())
 
   Mutex scrub_mutex_;
   Scrubbed scrubbed_ INDRA_GUARDED_BY(scrub_mutex_);

@@ -110,6 +110,7 @@ class FileSystemImpl final : public FileSystem {
   [[nodiscard]] const std::string& dir() const { return dir_.path(); }
   Result<bool> tick() override;
   Result<void> settle() override;
+  Result<std::shared_ptr<void>> hold_content() override;
   Result<void> scrub(std::uint64_t rate, bool again) override;
   Result<void> stop_scrub() override;
   Result<Scrub> scrub_status() override;

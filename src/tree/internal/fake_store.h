@@ -37,6 +37,7 @@ class FakeStore final : public ContentStore {
   Result<BlobHash> hash(BlobId, bool) override { return fail(ENOSYS); }
   Result<bool> work(Work) override { return false; }
   Result<bool> at_rest(Work) override { return true; }
+  std::shared_ptr<void> hold() override { return {}; }
   Result<ScrubSlice> scrub(ScrubPlace, std::uint64_t) override { return fail(ENOSYS); }
   std::uint64_t unwritten() const override { return 0; }
   Result<Stats> stats() override { return Stats{}; }
