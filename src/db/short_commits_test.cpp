@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <thread>
 #include <vector>
@@ -216,6 +217,7 @@ TEST(WriterTest, GivenManyMutations_WhenTheirContentWaits_ThenNoneIsCommittedBef
   for (auto& t : threads) t.join();
   EXPECT_EQ(wrong, 0);
   EXPECT_EQ(count(*w), 4 * 600);
+  for (int k = 0; k < 20'000 && commits == 0; ++k) std::this_thread::sleep_for(std::chrono::milliseconds{1});
   EXPECT_GT(commits, 0);
   w.reset();
 }
