@@ -26,6 +26,24 @@ struct Count {
   ~Count() { std::cout << flipped << " bits flipped, " << missed << " missed\n"; }
 };
 
+/// A file that bits are flipped in, many times.
+class Flips {
+ public:
+  explicit Flips(const std::string& path) : fd_{::open(path.c_str(), O_RDWR | O_CLOEXEC)} {}
+  ~Flips() { ::close(fd_); }
+  Flips(const Flips&) = delete;
+  Flips& operator=(const Flips&) = delete;
+  void flip(std::uint64_t at, unsigned bit) const {
+    unsigned char c = 0;
+    ASSERT_EQ(::pread(fd_, &c, 1, static_cast<off_t>(at)), 1);
+    c = static_cast<unsigned char>(c ^ (1u << bit));
+    ASSERT_EQ(::pwrite(fd_, &c, 1, static_cast<off_t>(at)), 1);
+  }
+
+ private:
+  int fd_;
+};
+
 void flip_in(std::byte* bytes, std::uint64_t bit) { bytes[bit / 8] ^= std::byte{1} << (bit % 8); }
 
 // V1, V3, V5
@@ -73,11 +91,12 @@ TEST(EveryBit, OfTheWalOfAKilledProcess_ThenItIsFoundAtOpen) {
   ASSERT_TRUE(inspect(path));
   const std::uint64_t bits = (kWalHeader + frames * kWalFrame) * 8, each = step(97);
   Count count;
+  const Flips file{path + "-wal"};
   for (std::uint64_t bit = 0; bit < bits; bit += bit < kWalHeader * 8 ? 1 : each) {
-    flip(path + "-wal", bit / 8, bit % 8);
+    file.flip(bit / 8, bit % 8);
     const auto found = inspect(path);
     count.found(!found && found.error().code == make_error_code(Errc::corrupt), bit);
-    flip(path + "-wal", bit / 8, bit % 8);
+    file.flip(bit / 8, bit % 8);
   }
   EXPECT_TRUE(inspect(path));
 }
@@ -118,18 +137,19 @@ TEST(EveryBit, OfContent_ThenTheReadOfThatRangeFails) {
       if (!files.contains(content))
         files[content] = {view, must(view->open(f.v.me, must(resolve_path(*view, path)).node, O_RDONLY))};
   }
-  const std::uint64_t each = step(7919);
+  const std::uint64_t each = step(1999);
   Count count;
   std::uint64_t bit = 0;
   for (const auto& p : pieces) {
     auto& [view, handle] = files.at(p.content);
     std::byte byte{};
+    const Flips file{p.path};
     for (; bit < p.length * 8; bit += each) {
       const std::uint64_t at = bit / 8;
-      flip(p.path, p.at + at, bit % 8);
+      file.flip(p.at + at, bit % 8);
       const auto n = view->read(handle, p.offset + at, MutableBytes{&byte, 1});
       count.found(!n, bit);
-      flip(p.path, p.at + at, bit % 8);
+      file.flip(p.at + at, bit % 8);
       if (bit % (64 * each) == 0) {
         const auto again = view->read(handle, p.offset + at, MutableBytes{&byte, 1});
         ASSERT_TRUE(again && *again == 1 && static_cast<char>(byte) == p.content[p.offset + at]);
