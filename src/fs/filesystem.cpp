@@ -9,12 +9,14 @@
 #include <functional>
 
 #include "base/log.h"
+#include "blob/collecting.h"
 #include "fs/internal/fs_impl.h"
 
 namespace indra {
 
 std::span<const Migration> vault_migrations() {
-  static const std::array all{kTreeSchema, kBlobSchema, kSessionSchema, kTreeSchema2, kBlobSchema2};
+  static const std::array all{kTreeSchema,  kBlobSchema,  kSessionSchema,
+                              kTreeSchema2, kBlobSchema2, kBlobSchema3};
   return all;
 }
 
