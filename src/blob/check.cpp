@@ -27,7 +27,7 @@ struct Segment {
   std::uint64_t end = 0;
   std::int64_t live = 0;
   bool packed = false, readable = false;
-  std::vector<std::pair<std::uint64_t, std::uint64_t>> gaps;  // of aligned ones, from and to
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> gaps;  // from and to
 };
 
 class ContentCheck {
@@ -511,12 +511,22 @@ class ContentCheck {
   }
 
   Result<void> dead() {
-    Statement q{
-        tx_,
-        "SELECT d.segment, d.offset, d.length, (SELECT blob FROM temp.place p WHERE p.segment = d.segment "
-        "AND "
-        "p.offset < d.offset + d.length AND p.offset >= d.offset - 65536 AND p.offset + p.length > d.offset) "
-        "FROM dead_extents d ORDER BY d.segment, d.offset"};
+    INDRA_TRY(given_up("dead_extents", dead_));
+    return given_up("dead_parts", dead_parts_);
+  }
+
+  using Rows = std::map<std::uint32_t, std::vector<std::pair<std::uint64_t, std::uint64_t>>>;
+  Result<void> given_up(const std::string& table, Rows& rows) {
+    const bool parts = table == "dead_parts";
+    const char* const query =
+        parts
+            ? "SELECT d.segment, d.offset, d.length, (SELECT blob FROM temp.place p WHERE p.segment = "
+              "d.segment AND p.offset < d.offset + d.length AND p.offset >= d.offset - 65536 AND p.offset + "
+              "p.length > d.offset) FROM dead_parts d ORDER BY d.segment, d.offset"
+            : "SELECT d.segment, d.offset, d.length, (SELECT blob FROM temp.place p WHERE p.segment = "
+              "d.segment AND p.offset < d.offset + d.length AND p.offset >= d.offset - 65536 AND p.offset + "
+              "p.length > d.offset) FROM dead_extents d ORDER BY d.segment, d.offset";
+    Statement q{tx_, query};
     for (;;) {
       INDRA_LET(const bool row, q.step());
       if (!row) return {};
@@ -524,19 +534,23 @@ class ContentCheck {
       const auto id = static_cast<std::uint32_t>(q.int64_at(0));
       const auto from = static_cast<std::uint64_t>(q.int64_at(1)),
                  to = from + static_cast<std::uint64_t>(q.int64_at(2));
+      const std::string forget =
+          fmt::format("DELETE FROM {} WHERE segment = {} AND offset = {}", table, id, from);
       if (!q.is_null(3))
         found("F16",
               fmt::format("the bytes at {}:{} are given up and used by content {}", id, from, q.int64_at(3)),
-              q.id_at<BlobId>(3), "no longer given up",
-              fmt::format("DELETE FROM dead_extents WHERE segment = {} AND offset = {}", id, from));
+              q.id_at<BlobId>(3), "no longer given up", forget);
+      else if (parts && (to <= from || from / kBlockSize != (to - 1) / kBlockSize))
+        found("F16", fmt::format("the dead part of a block at {}:{} is none", id, from), {}, "forgotten",
+              forget);
       if (id == kInDatabase) continue;
       const auto s = segments_.find(id);
       if (s == segments_.end()) {
         found("F16", fmt::format("bytes of segment {} are given up, which there is not", id), {}, "forgotten",
-              fmt::format("DELETE FROM dead_extents WHERE segment = {} AND offset = {}", id, from));
+              forget);
         continue;
       }
-      dead_[id].emplace_back(from, to);
+      rows[id].emplace_back(from, to);
     }
   }
 
@@ -588,10 +602,14 @@ class ContentCheck {
                                load_le<std::uint32_t>(h.data() + 12)));
       return {};
     }
-    if (load_le<std::uint32_t>(h.data() + 16) != 0 || !c_.at_rest) return {};
-    // Aligned, and nothing under way: each byte on the device belongs to something.
+    if (!c_.at_rest) return {};
+    // Nothing under way: each byte on the device belongs to something, or, where small extents share blocks,
+    // each block (C8).
+    const bool packed = load_le<std::uint32_t>(h.data() + 16) != 0;
     const auto& dead = dead_[id];
-    for (const auto& [from, to] : s.gaps) {
+    for (const auto& gap : s.gaps) {
+      const std::uint64_t from = packed ? round_up(gap.first) : gap.first,
+                          to = packed ? gap.second / kBlockSize * kBlockSize : gap.second;
       std::uint64_t at = from;
       while (at < to) {
         const off_t data = ::lseek(fd, static_cast<off_t>(at), SEEK_DATA);
@@ -602,7 +620,7 @@ class ContentCheck {
         at = hi;
         for (const auto& [a, b] : dead) {  // few: a vault at rest has hardly any
           if (a <= lo && b > lo) lo = std::min(hi, round_up(b));
-          if (a > lo && a < hi) hi = a;
+          if (a > lo && a < hi) hi = packed ? std::max(lo, a / kBlockSize * kBlockSize) : a;
         }
         if (lo >= hi) continue;
         at = hi;
@@ -626,7 +644,7 @@ class ContentCheck {
   std::vector<Cv> last_;  // CVs right below the page that below() returned from last
   int holes_ = 0;
   std::map<std::uint32_t, std::uint64_t> tail_;
-  std::map<std::uint32_t, std::vector<std::pair<std::uint64_t, std::uint64_t>>> dead_;
+  Rows dead_, dead_parts_;
 };
 
 }  // namespace

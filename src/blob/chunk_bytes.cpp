@@ -28,7 +28,8 @@ class InSegments final : public ChunkBytes {
     return s_.overwrite(extent(where, length), at, bytes);
   }
   void uncache(std::uint64_t where, std::uint32_t length) override { s_.uncache(extent(where, length)); }
-  Result<void> free(const std::vector<Extent>& dead) override { return s_.punch(dead); }
+  void settled(const Extent& e) override { s_.settled(e); }
+  Result<std::vector<Extent>> free(const std::vector<Extent>& dead) override { return s_.punch(dead); }
   Result<void> sync_freed() override { return s_.sync_holes(); }
   Result<void> sync() override { return s_.sync(); }
   bool dirty() const override { return s_.dirty(); }
@@ -78,14 +79,14 @@ class InDatabase final : public ChunkBytes {
           .run();
     });
   }
-  Result<void> free(const std::vector<Extent>& dead) override {
-    return w_.mutate([&](Tx& tx) -> Result<void> {
+  Result<std::vector<Extent>> free(const std::vector<Extent>& dead) override {
+    return w_.mutate([&](Tx& tx) -> Result<std::vector<Extent>> {
       for (const Extent& e : dead)
         INDRA_TRY(Statement(tx, "DELETE FROM chunks WHERE id >= ?1 AND id < ?1 + ?2")
                       .bind(1, static_cast<std::int64_t>(e.offset))
                       .bind(2, static_cast<std::int64_t>(e.length))
                       .run());
-      return {};
+      return std::vector<Extent>{};
     });
   }
   Result<void> sync_freed() override { return {}; }

@@ -68,19 +68,19 @@ Store::Store(Writer& w, Disk& d, const Clock& c, Options o)
 Store::~Store() {
   if (!small_lane_ || writer_.failed()) return;
   if (!bytes_->sync()) return;
-  {  // appended for files that were closed without being staged: no later start would find it
-    const MutexLock lock{garbage_mutex_};
-    if (!garbage_.empty() && !bytes_->free(garbage_)) return;
-  }
+  if (!free_garbage())
+    return;  // of files that were closed without being staged: no later start would find it
+  if (!free_ends_of_blocks()) return;
   if (!bytes_->sync_freed()) return;  // after an orderly end nobody looks for what nobody refers to
   // A patched chunk that was half folded stays without a CV until it is folded, however orderly this end is
-  // (C23).
+  // (C23). Likewise what a crash left behind and nobody could look for (C34).
   (void)writer_.mutate([this](Tx& tx) {
-    return Statement{
-        tx,
-        "UPDATE content_state SET value = NOT (?1 AND EXISTS(SELECT 1 FROM patch_places)) WHERE name = "
-        "'clean'"}
+    return Statement{tx,
+                     "UPDATE content_state SET value = NOT (?2 OR (?1 AND EXISTS(SELECT 1 FROM "
+                     "patch_places))) WHERE name = "
+                     "'clean'"}
         .bind(1, std::int64_t{untold_})
+        .bind(2, std::int64_t{!unscavenged_.empty()})
         .run();
   });
 }
@@ -127,6 +127,7 @@ Result<void> Store::drop_empty_segments(Tx& tx, const std::string& dir) {
       }
     }
     INDRA_TRY(Statement(tx, "DELETE FROM segments WHERE id = ?1").bind(1, std::int64_t{id}).run());
+    INDRA_TRY(Statement(tx, "DELETE FROM dead_parts WHERE segment = ?1").bind(1, std::int64_t{id}).run());
   }
   return {};
 }
@@ -135,6 +136,7 @@ Result<void> Store::start(const std::string& dir) {
   std::map<std::uint32_t, std::uint64_t> ends;
   INDRA_TRY(writer_.mutate([&](Tx& tx) -> Result<void> {
     bool clean = true, folds = false;  // folds: such as are under way have rows
+    unparted_ = true;
     {
       Statement q{tx, "SELECT name, value FROM content_state"};
       for (;;) {
@@ -144,6 +146,8 @@ Result<void> Store::start(const std::string& dir) {
           reserved_ = static_cast<std::uint64_t>(q.int64_at(1));
         else if (q.text_at(0) == "folds")
           folds = true;
+        else if (q.text_at(0) == "parts")
+          unparted_ = false;
         else
           clean = q.int64_at(1) != 0;
       }
@@ -154,6 +158,11 @@ Result<void> Store::start(const std::string& dir) {
       INDRA_TRY(Statement(tx, "INSERT OR REPLACE INTO content_state(name, value) VALUES('folds', 1)").run());
     INDRA_TRY(Statement(tx, "INSERT OR REPLACE INTO content_state(name, value) VALUES('clean', 0)").run());
     if (!options_.single_file) INDRA_TRY(drop_empty_segments(tx, dir));
+    // Behind the end of what is referred to places are given again.
+    INDRA_TRY(Statement(tx,
+                        "DELETE FROM dead_parts WHERE offset >= coalesce((SELECT (end + 4095) / 4096 * 4096 "
+                        "FROM segments WHERE id = segment), 0)")
+                  .run());
     Statement s{tx, "SELECT id, end FROM segments"};
     for (;;) {
       INDRA_LET(const bool more, s.step());
@@ -185,7 +194,8 @@ Result<void> Store::start(const std::string& dir) {
     INDRA_LET(segments_, Segments::open(disk_, dir, std::move(ends), std::move(o)));
     bytes_ = bytes_in(*segments_);
   }
-  if (unclean_) INDRA_TRY(scavenge());
+  if (unclean_ || unparted_) INDRA_TRY(scavenge());
+  INDRA_TRY(free_ends_of_blocks());
   small_lane_ = bytes_->lane();
   return {};
 }
@@ -240,24 +250,30 @@ Result<Entry> Store::append(ChunkBytes::Lane& lane, Mutex& mutex, std::uint64_t 
 void Store::discard(const Entry& e) {
   const MutexLock lock{garbage_mutex_};
   if (garbage_.empty()) garbage_since_ = clock_.steady();
-  garbage_.push_back({e.segment(), e.offset(), space_of(e)});
+  garbage_.push_back(e);
   garbage_bytes_ += e.length;
 }
-void Store::settle(const Entry&) {}
+void Store::settle(const Entry& e) { bytes_->settled({e.segment(), e.offset(), e.length}); }
 
 Result<bool> Store::work(Work what) {
   const MutexLock lock{work_mutex_};
-  // What fails keeps nothing else waiting.
+  if (what == Work::fold) return fold_slice();
+  // What fails keeps nothing else waiting; nor do those who delete all the time keep the space from coming
+  // back.
+  constexpr int kCollectedAtMost = 16;
   std::optional<Error> failed;
-  using Slice = Result<bool> (Store::*)();
-  static constexpr Slice kFold[] = {&Store::fold_slice};
-  static constexpr Slice kFree[] = {&Store::collect_slice, &Store::punch_slice};
-  for (const Slice slice :
-       what == Work::fold ? std::span<const Slice>{kFold} : std::span<const Slice>{kFree}) {
-    auto did = (this->*slice)();
-    if (did && *did) return true;
-    if (!did && !failed) failed = std::move(did).error();
-  }
+  const auto done = [&](Result<bool> r) {
+    if (r) return *r;
+    if (!failed) failed = std::move(r).error();
+    return false;
+  };
+  const auto slice = collect_slice();
+  const bool collected = done(slice);
+  if (collected && ++collected_ < kCollectedAtMost) return true;
+  collected_ = 0;
+  bool more = done(punch_slice(slice && !*slice));
+  if (!more && !collected) more = done(remove_empty_segments());
+  if (more || collected) return true;
   return failed ? Result<bool>{fail(*failed)} : false;
 }
 
@@ -271,7 +287,6 @@ namespace {
 bool is_damage(const Error& e) {
   return e.code == make_error_code(Errc::corrupt) || e.code == std::errc::io_error;
 }
-}  // namespace
 
 bool Store::set_aside(BlobId id, std::uint64_t chunk, const Error& e) {
   if (writer_.failed() || !is_damage(e)) return false;
@@ -288,6 +303,11 @@ bool Store::set_family_aside(std::int64_t family, const Error& e) {
   const MutexLock lock{aside_mutex_};
   if (families_aside_.try_emplace(family, text).second) log::error("content store: {}", text);
   return true;
+}
+void Store::try_damaged_again() {
+  const MutexLock lock{aside_mutex_};
+  aside_.clear();
+  families_aside_.clear();
 }
 bool Store::is_aside(BlobId id, std::uint64_t chunk) {
   const MutexLock lock{aside_mutex_};
@@ -362,6 +382,7 @@ Result<ContentStore::Stats> Store::stats() {
   }));
   INDRA_LET(s.physical, bytes_->allocated());
   if (segments_) s.damage = segments_->damage();
+  if (!unscavenged_.empty()) s.damage.push_back(unscavenged_);
   const MutexLock lock{aside_mutex_};
   for (const auto& [id, chunks] : aside_)
     for (const auto& [chunk, text] : chunks) s.damage.push_back(text);

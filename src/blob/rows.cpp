@@ -61,7 +61,7 @@ Result<void> Store::let_go(Tx& tx, const Standing& s, std::span<const Entry> ent
       else
         dead.push_back({e.segment(), e.offset(), units});
     } else {
-      ++family_changes;
+      disturb(s.family);
       INDRA_TRY(
           Statement(tx, "INSERT OR IGNORE INTO loose(family, segment, place, length) VALUES(?1, ?2, ?3, ?4)")
               .bind(1, s.family)
@@ -77,7 +77,7 @@ Result<void> Store::let_go(Tx& tx, const Standing& s, std::span<const Entry> ent
 Result<void> Store::let_go_page(Tx& tx, const Standing& s, std::uint64_t id, std::uint64_t birth) {
   if (s.alone || as_int(birth) == s.owner)
     return Statement{tx, "DELETE FROM pages WHERE id = ?1"}.bind(1, as_int(id)).run();
-  ++family_changes;
+  disturb(s.family);
   return Statement{tx, "INSERT OR IGNORE INTO loose(family, segment, place, length) VALUES(?1, 0, ?2, 0)"}
       .bind(1, s.family)
       .bind(2, as_int(id))
@@ -235,7 +235,8 @@ Result<void> Store::drop_patches(Tx& tx, BlobId blob, std::uint64_t from, std::u
 }
 
 Result<void> Store::merge_families(Tx& tx, std::int64_t from, std::int64_t into) {
-  ++family_changes;
+  disturb(from);
+  disturb(into);
   if (from == into) return {};
   INDRA_TRY(
       Statement(tx, "UPDATE blobs SET family = ?2 WHERE family = ?1").bind(1, from).bind(2, into).run());

@@ -1,5 +1,5 @@
 // The schema is the documentation: this text is what `sqlite3 vault.db .schema` shows.
-#include "blob/content_store.h"
+#include "blob/collecting.h"
 
 namespace indra {
 
@@ -142,6 +142,17 @@ CREATE VIEW v_blobs AS
          CASE form WHEN 0 THEN 'inline' ELSE 'chunks' END AS form,
          (SELECT count(*) FROM patch_places WHERE blob = blobs.id) AS patches
   FROM blobs;
+)sql"};
+
+const Migration kBlobSchema4{"blob: dead parts of blocks that small extents share", R"sql(
+-- Bytes of packed segments that nobody refers to, in blocks that others still live in: a block is freed when all of it
+-- is dead (C8). A row lies within one block. 'parts' in content_state: they were looked for once, in all manifests.
+CREATE TABLE dead_parts(
+  segment INTEGER NOT NULL,
+  offset  INTEGER NOT NULL,           -- bytes from the segment's start
+  length  INTEGER NOT NULL,           -- bytes
+  PRIMARY KEY(segment, offset)
+) WITHOUT ROWID;
 )sql"};
 
 }  // namespace indra

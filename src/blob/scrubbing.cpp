@@ -9,10 +9,6 @@ constexpr int kTries = 3;                     // what does not match may have be
 constexpr std::size_t kBlobsAtOnce = 256;     // asked for at once
 constexpr std::uint64_t kRowCost = 256;       // bytes that looking at a blob's row counts for
 constexpr std::size_t kSharersNamed = 10000;  // blobs named for one damaged chunk
-
-bool is_damage(const Error& e) {
-  return e.code == make_error_code(Errc::corrupt) || e.code == std::errc::io_error;
-}
 }  // namespace
 
 class Scrub {

@@ -27,7 +27,6 @@ constexpr std::uint64_t kMaxSegment = (1ull << 32) - kBlock;
 constexpr std::size_t kOpenFiles = 64;
 constexpr std::size_t kIdleRuns = 16;
 constexpr std::size_t kSpares = 1024;
-constexpr std::size_t kEdges = 4096;
 constexpr std::size_t kSpareBlocks = 4;
 constexpr std::string_view kMagic = "IndraSeg";
 constexpr std::uint32_t kVersion = 1;
@@ -142,8 +141,7 @@ struct Segment {
   SharedMutex mutex;
   std::map<std::uint64_t, BufferPtr> pending INDRA_GUARDED_BY(mutex);  // by start; not in the file yet
   std::shared_ptr<DiskFile> file INDRA_GUARDED_BY(mutex);              // while open
-  // Packed: dead bytes of blocks that live bytes share, [from, to): freed when the last of the block dies.
-  std::map<std::uint64_t, std::uint64_t> edges INDRA_GUARDED_BY(mutex);
+  std::atomic<std::uint64_t> awaiting{0};                              // bytes appended and not settled()
 
   // Guarded by Impl::places.
   std::uint64_t reserved = 0;  // bytes behind are nobody's
@@ -525,32 +523,20 @@ struct Segments::Impl {
 
   // ---- punching
 
-  /// Which whole blocks may go, of the dead bytes [from, to).
-  std::pair<std::uint64_t, std::uint64_t> blocks(Segment& s, std::uint64_t from, std::uint64_t to) const {
-    from = std::max(from, kHeader);
-    if (s.kind == Kind::aligned)
-      return {round_up(from), round_up(to)};  // the padding belongs to the extent before it
-    const WriteLock lock{s.mutex};
-    auto it = s.edges.lower_bound(from);
-    if (it != s.edges.begin() && std::prev(it)->second >= from) --it;
-    while (it != s.edges.end() && it->first <= to) {
-      from = std::min(from, it->first);
-      to = std::max(to, it->second);
-      it = s.edges.erase(it);
-    }
-    const std::uint64_t lo = round_up(from), hi = round_down(to);
-    if (s.edges.size() >= kEdges) s.edges.clear();  // forgets: these blocks go with their segment
-    if (hi <= lo) {
-      s.edges[from] = to;
-    } else {
-      if (from < lo) s.edges[from] = lo;
-      if (hi < to) s.edges[hi] = to;
-    }
-    return {lo, hi};
-  }
-  Result<void> punch(const SegmentPtr& s, std::uint64_t from, std::uint64_t to) {
+  /// Frees the whole blocks of the dead bytes [from, to). What is left at the ends, by block, lies in `left`.
+  Result<void> punch(const SegmentPtr& s, std::uint64_t from, std::uint64_t to, std::vector<Extent>& left) {
     if (s->lost) return {};
-    const auto [lo, hi] = blocks(*s, from, to);
+    from = std::max(from, kHeader);
+    // Of aligned ones the padding belongs to the extent before it.
+    const bool aligned = s->kind == Kind::aligned;
+    const std::uint64_t lo = round_up(from), hi = aligned ? round_up(to) : round_down(to);
+    if (!aligned) {
+      const auto part = [&](std::uint64_t a, std::uint64_t b) {
+        if (a < b) left.push_back({s->id, static_cast<std::uint32_t>(a), static_cast<std::uint32_t>(b - a)});
+      };
+      part(from, std::min(lo, to));
+      part(std::max(hi, lo), to);
+    }
     if (hi <= lo) return {};
     // Else the buffer would come after it. On a full disk it cannot be written: giving space back goes on all
     // the same.
@@ -752,6 +738,7 @@ Result<Extent> Segments::append(Stream& stream, ByteView bytes) {
           std::memcpy(b.bytes.get() + to, bytes.data(), n);
           b.size.store(to + n, std::memory_order_release);
           r.next = from + n;
+          r.segment->awaiting += n;
           auto end = r.segment->end.load();
           while (end < r.next && !r.segment->end.compare_exchange_weak(end, r.next)) {
           }
@@ -833,7 +820,8 @@ Result<void> Segments::sync() {
 
 bool Segments::dirty() const noexcept { return impl_->changes.load(std::memory_order_acquire) != 0; }
 
-Result<void> Segments::punch(std::vector<Extent> dead) {
+Result<std::vector<Extent>> Segments::punch(std::vector<Extent> dead) {
+  std::vector<Extent> left;
   std::ranges::sort(dead, {}, [](const Extent& e) { return std::pair{e.segment, e.offset}; });
   for (std::size_t i = 0; i < dead.size();) {
     INDRA_LET(const SegmentPtr s, impl_->find(dead[i].segment));
@@ -844,9 +832,18 @@ Result<void> Segments::punch(std::vector<Extent> dead) {
               dead[i].offset <= (s->kind == Kind::aligned ? round_up(to) : to);
          ++i)
       to = std::max(to, std::uint64_t{dead[i].offset} + dead[i].length);
-    INDRA_TRY(impl_->punch(s, from, to));
+    INDRA_TRY(impl_->punch(s, from, to, left));
   }
-  return {};
+  return left;
+}
+
+void Segments::settled(const Extent& e) {
+  if (const auto s = impl_->find(e.segment)) (*s)->awaiting -= e.length;
+}
+
+bool Segments::is_packed(std::uint32_t segment) const {
+  const auto s = impl_->find(segment);
+  return s && !(*s)->lost && (*s)->kind == Kind::packed;
 }
 
 Result<void> Segments::sync_holes() {
@@ -870,9 +867,10 @@ std::uint64_t Segments::end_of(std::uint32_t segment) const {
   return s ? (*s)->end.load() : 0;
 }
 
-Result<void> Segments::remove(std::uint32_t segment) {
+Result<bool> Segments::retire(std::uint32_t segment) {
   Impl& m = *impl_;
   INDRA_LET(const SegmentPtr s, m.find(segment));
+  if (s->lost || s->awaiting != 0) return false;
   std::vector<RunPtr> idle;
   {
     const MutexLock lock{m.runs_mutex};
@@ -885,13 +883,20 @@ Result<void> Segments::remove(std::uint32_t segment) {
     const MutexLock places{m.places};
     m.give_back(*r);
   }
-  INDRA_TRY(m.settle(s, 0, kMaxSegment));
   {
     const MutexLock lock{m.places};
-    if (s->runs != 0 || s == m.current[at(s->kind)])
-      return fail(EBUSY, "segment " + s->path + " is being appended to");
+    if (s->runs != 0 || s == m.current[at(s->kind)]) return false;
     std::erase_if(m.spares[at(s->kind)], [&](const Impl::Spare& p) { return p.segment == s; });
   }
+  return s->awaiting == 0;
+}
+
+Result<void> Segments::remove(std::uint32_t segment) {
+  Impl& m = *impl_;
+  INDRA_LET(const bool idle, retire(segment));
+  INDRA_LET(const SegmentPtr s, m.find(segment));
+  if (!idle) return fail(EBUSY, "segment " + s->path + " is being appended to");
+  INDRA_TRY(m.settle(s, 0, kMaxSegment));
   s->removed = true;
   {
     const WriteLock lock{m.table_mutex};
@@ -917,26 +922,30 @@ std::string Segments::path_of(const std::string& dir, std::uint32_t segment) {
 }
 
 Result<std::uint64_t> Segments::allocated() const {
-  std::vector<SegmentPtr> all;
+  std::vector<std::uint32_t> all;
   {
     const ReadLock lock{impl_->table_mutex};
-    for (const auto& [id, s] : impl_->table) all.push_back(s);
+    for (const auto& [id, s] : impl_->table) all.push_back(id);
   }
   std::uint64_t sum = 0;
-  for (const SegmentPtr& s : all) {
-    if (s->lost) continue;
-    std::int64_t n = s->allocated;
-    if (n < 0) {
-      const auto f = impl_->file(s);
-      if (!f && s->removed) continue;
-      if (!f) return fail(f.error());
-      INDRA_LET(const std::uint64_t now, (*f)->allocated());
-      n = static_cast<std::int64_t>(now);
-      if (!s->unsynced) s->allocated = n;
-    }
-    sum += static_cast<std::uint64_t>(n);
+  for (const std::uint32_t id : all) {
+    INDRA_LET(const std::uint64_t n, allocated(id));
+    sum += n;
   }
   return sum;
+}
+
+Result<std::uint64_t> Segments::allocated(std::uint32_t segment) const {
+  const auto found = impl_->find(segment);
+  if (!found || (*found)->lost) return 0;  // removed meanwhile
+  const SegmentPtr& s = *found;
+  if (const std::int64_t n = s->allocated; n >= 0) return static_cast<std::uint64_t>(n);
+  const auto f = impl_->file(s);
+  if (!f && s->removed) return 0;
+  if (!f) return fail(f.error());
+  INDRA_LET(const std::uint64_t n, (*f)->allocated());
+  if (!s->unsynced) s->allocated = static_cast<std::int64_t>(n);
+  return n;
 }
 
 }  // namespace indra

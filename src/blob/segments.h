@@ -73,21 +73,27 @@ class Segments {
   [[nodiscard]] Result<void> sync();
   /// False only when all that was appended or overwritten is durable: not while a sync is still at work.
   [[nodiscard]] bool dirty() const noexcept;
+  /// Somebody refers to the extent by now, or it was given back: until then its segment stays.
+  void settled(const Extent&);
   /// Gives the blocks back. Only for extents that no durable row refers to and nobody reads. Extents may be
-  /// cut and joined at will; a block that small extents share goes when the last of them does (remembered
-  /// while open).
-  [[nodiscard]] Result<void> punch(std::vector<Extent> dead);
+  /// cut and joined at will. What is returned are the dead parts of blocks that small extents share, none
+  /// over a block's edge: given again together with what dies later they make up whole blocks, which go.
+  [[nodiscard]] Result<std::vector<Extent>> punch(std::vector<Extent> dead);
+  /// Small extents lie in it, one behind the other.
+  [[nodiscard]] bool is_packed(std::uint32_t segment) const;
   /// What was punched before the call stays so after a power cut. Nothing else waits for it: what a crash
   /// brings back is found at the next start.
   [[nodiscard]] Result<void> sync_holes();
   /// Where each segment ends now (bytes), what is not durable yet included. The table `segments` must hold
   /// the end of what rows refer to, not this: after a crash the file may be shorter.
   [[nodiscard]] std::uint64_t end_of(std::uint32_t segment) const;
-  /// Removes a full segment in which nothing lives any more, nor awaits its row. EBUSY while it is appended
-  /// to.
+  /// Nothing more is appended to this segment, nor awaits being settled. False: it is still in use.
+  [[nodiscard]] Result<bool> retire(std::uint32_t segment);
+  /// Removes the file of a segment in which nothing lives any more. EBUSY where retire() says no.
   [[nodiscard]] Result<void> remove(std::uint32_t segment);
   /// Bytes on the device.
   [[nodiscard]] Result<std::uint64_t> allocated() const;
+  [[nodiscard]] Result<std::uint64_t> allocated(std::uint32_t segment) const;
   /// What open() found wrong, for people.
   [[nodiscard]] std::vector<std::string> damage() const;
   [[nodiscard]] static std::string path_of(const std::string& dir, std::uint32_t segment);

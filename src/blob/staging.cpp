@@ -436,7 +436,7 @@ Result<BlobInfo> StagedImpl::apply_new(Tx& tx, const std::optional<Standing>& ba
   Bytes data;
   if (shares) {
     family = base->family;
-    ++s_.family_changes;
+    s_.disturb(family);
     // What the base holds is no longer its own.
     INDRA_TRY(Statement(tx, "UPDATE blobs SET owner = ?2 WHERE id = ?1")
                   .bind(1, base_->state().id)

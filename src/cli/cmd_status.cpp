@@ -73,10 +73,10 @@ std::string todo(const Json& j) {
 }
 
 /// The vault that `argument` (a place in a mount), or the options, name.
-Result<Json> ask(Context& ctx, const std::string& argument) {
+Result<Json> ask(Context& ctx, const std::string& argument, const char* verb = "status") {
   const std::string vault = argument.empty() ? ctx.vault() : ctx.place(argument).vault;
   INDRA_LET(Client * client, ctx.reach(vault));
-  return client->call({{"verb", "status"}});
+  return client->call({{"verb", verb}});
 }
 
 }  // namespace
@@ -134,14 +134,14 @@ void add_status(CLI::App& app, Context& ctx) {
 }
 
 void add_stats(CLI::App& app, Context& ctx) {
-  CLI::App* verb = add_verb(app, ctx, "stats", "Show a vault's figures",
+  CLI::App* verb = add_verb(app, ctx, "stats", "Show a vault's figures, and how much could be given back",
                             "  indrafs stats\n  indrafs stats --json | jq .space", [&ctx]() -> Result<int> {
-                              INDRA_LET(const Json j, ask(ctx, {}));
+                              INDRA_LET(const Json j, ask(ctx, {}, "stats"));
                               if (ctx.json) {
                                 fmt::print("{}\n", j.dump(2, ' ', false, Json::error_handler_t::replace));
                                 return 0;
                               }
-                              for (const char* group : {"artifacts", "versions", "space", "todo"})
+                              for (const char* group : {"artifacts", "versions", "space", "reclaim", "todo"})
                                 for (const auto& [key, value] : j.value(group, Json::object()).items())
                                   fmt::print("{:<22} {}\n", std::string{group} + "." + key, value.dump());
                               for (const char* key : {"blobs", "open_files", "dedup_ratio", "at_rest"})

@@ -8,7 +8,7 @@
 #include <map>
 
 #include "base/log.h"
-#include "daemon/internal/verbs.h"
+#include "daemon/internal/space.h"
 
 namespace indra {
 namespace {
@@ -24,42 +24,6 @@ CliFront cli_front;
 Who who(const Call& c) { return {c.caller.uid, c.caller.pid, "indrafs", "cli"}; }
 
 std::string bucket_of(const Json& request) { return text_field(request, "bucket", "main"); }
-
-Json stats_json(const FileSystem::Status& s) {
-  return {{"vault", s.dir},
-          {"vault_id", s.vault_id},
-          {"player", s.player},
-          {"at_rest", s.at_rest},
-          {"failed", s.failed},
-          {"single_file", s.single_file},
-          {"artifacts",
-           {{"total", s.tree.nodes},
-            {"trees", s.tree.directories},
-            {"leaves", s.tree.files},
-            {"symlinks", s.tree.symlinks},
-            {"others", s.tree.others}}},
-          {"versions", {{"past_rows", s.tree.past_rows}, {"pins", s.tree.pins}, {"changes", s.tree.changes}}},
-          {"space",
-           {{"logical", s.content.logical},
-            {"unique", s.content.unique},
-            {"physical", s.physical},
-            {"content", s.content.physical},
-            {"inline", s.content.inline_bytes},
-            {"database", s.database_bytes},
-            {"wal", s.wal_bytes}}},
-          {"dedup_ratio", s.content.unique == 0 ? 1.0
-                                                : static_cast<double>(s.content.logical) /
-                                                      static_cast<double>(s.content.unique)},
-          {"todo",
-           {{"patches", s.content.patches},
-            {"dead", s.content.dead},
-            {"dirty_bytes", s.dirty_bytes},
-            {"wal", s.wal_bytes}}},
-          {"blobs", s.content.blobs},
-          {"open_files", s.open_files},
-          {"damage", s.content.damage},
-          {"blocking_reader", s.blocking_reader}};
-}
 
 Result<Json> verb_status(Call& c) {
   INDRA_LET(const FileSystem::Status s, c.fs.status());
@@ -134,16 +98,6 @@ Result<Json> verb_unmount(Call& c) {
   return j;
 }
 
-/// {"keep_changes": seconds} changes it; the answer is what holds.
-Result<Json> verb_config(Call& c) {
-  if (c.request.contains("keep_changes")) {
-    const std::int64_t seconds = int_field(c.request, "keep_changes");
-    INDRA_TRY(c.fs.keep_changes(seconds > INT64_MAX / kSecond || seconds < 0 ? 0 : seconds * kSecond));
-    INDRA_TRY(c.fs.sync(false));
-  }
-  return Json{{"keep_changes", c.fs.changes_kept() / kSecond}};
-}
-
 Result<Json> verb_hello(Call& c) {
   INDRA_LET(const FileSystem::Status s, c.fs.status());
   return Json{{"version", INDRA_VERSION},
@@ -175,6 +129,9 @@ const std::map<std::string_view, Verb> kVerbs = {
     {"merge", verb_merge},
     {"moment", verb_moment},
     {"fsck", verb_fsck},
+    {"gc", verb_gc},
+    {"prune", verb_prune},
+    {"stats", verb_stats},
     {"scrub", verb_scrub},
     {"snapshot_delete", verb_snapshot_delete},
     {"branch_create", verb_branch_create},

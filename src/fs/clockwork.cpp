@@ -68,6 +68,7 @@ Result<void> FileSystemImpl::reap_some() {
       }
     }
     if (some.empty()) return {};
+    INDRA_TRY(options_.faults.at("reap"));
     std::vector<std::shared_ptr<const BranchView>> states;
     std::erase_if(some, [&](const SessionKey& k) {
       auto state = branch_state(k.branch);
@@ -89,6 +90,7 @@ Result<void> FileSystemImpl::reap_some() {
         }
       return {};
     }));
+    work_poked_ = true;  // whoever looked before this found nothing of it
   }
 }
 

@@ -9,15 +9,16 @@
 #include <functional>
 
 #include "base/log.h"
+#include "blob/collecting.h"
 #include "fs/internal/fs_impl.h"
 
 namespace indra {
 
 std::span<const Migration> vault_migrations() {
-  static const std::array all{kTreeSchema,    kBlobSchema,
-                              kSessionSchema, kTreeSchema2,
-                              kBlobSchema2,   Migration{"db: each page has its checksum", "", true},
-                              kTreeSchema3,   kBlobSchema3};
+  static const std::array all{
+      kTreeSchema,  kBlobSchema,  kSessionSchema,
+      kTreeSchema2, kBlobSchema2, Migration{"db: each page has its checksum", "", true},
+      kTreeSchema3, kBlobSchema3, kBlobSchema4};
   return all;
 }
 

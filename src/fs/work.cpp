@@ -162,15 +162,16 @@ bool FileSystemImpl::work_pass() {
   if (look_wanted_.exchange(false)) own_->look();
   const auto wanted = wanted_work();
   for (OwnWork::Job& j : own_->take(wanted, doing_)) doing_.push_back(std::move(j));
+  bool ended = false;  // what it has left for others to do was not looked for yet
   std::erase_if(doing_, [&](const OwnWork::Job& j) INDRA_NO_ANALYSIS {
     const auto finished = work_on(j);
     if (finished && !*finished) return false;
     own_->done(j, finished ? Result<void>{} : Result<void>{fail(finished.error())});
-    return true;
+    return ended = true;
   });
   own_->keep(doing_);
   if (wanted.empty() && doing_.empty() && make_room()) return false;
-  return wanted.empty() && doing_.empty() && !own_->owes();
+  return wanted.empty() && doing_.empty() && !ended && !own_->owes();
 }
 
 }  // namespace indra

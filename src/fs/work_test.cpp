@@ -13,7 +13,7 @@
 #include "db/test_dir.h"
 #include "events/own_work.h"
 #include "events/path_lock.h"
-#include "fs/filesystem.h"
+#include "fs/space.h"
 #include "testkit/must.h"
 
 namespace indra {
@@ -126,6 +126,28 @@ TEST(Work, GivenPatches_WhenTheVaultRests_ThenJobsHaveFoldedThem) {
     s = later;
   }
   EXPECT_TRUE(quiet) << s->dump();
+}
+
+// S12: what the clockwork reaps after the worker has looked is found all the same, though nobody calls any
+// more.
+TEST(Work, GivenAReapThatTakesLong_WhenNobodyCallsAnyMore_ThenTheVaultComesToRest) {
+  Vault v;
+  FileSystem::Options o;
+  o.automatic_pins = false;  // what goes is dead at once
+  std::atomic<int> reaps{0};
+  o.faults = FaultPoints{[&](std::string_view at) -> Result<void> {
+    if (at != "reap") return {};
+    std::this_thread::sleep_for(std::chrono::milliseconds{500});  // it takes long; the worker goes to sleep
+    ++reaps;
+    return {};
+  }};
+  v.open(std::move(o));
+  v.drop();
+  while (reaps == 0) std::this_thread::sleep_for(std::chrono::milliseconds{10});
+  for (int i = 0; i < 1000 && !must(v.fs->status()).at_rest; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds{10});
+  EXPECT_TRUE(must(v.fs->status()).at_rest);
+  EXPECT_EQ(must(v.fs->status()).content.blobs, 0u);
 }
 
 // E41: killed at each point where a job has begun and its end is not written down.
@@ -304,6 +326,104 @@ TEST(Work, GivenAKillBetweenASnapshotAndItsAcknowledgement_WhenOpenedAgain_ThenT
     EXPECT_EQ(v.names(), std::vector<std::string>{"hourly-20231114T231320Z"});
     EXPECT_EQ(v.unfinished(), 0);
   }
+}
+
+// C37, T14: what is promised comes back, and nothing else goes.
+TEST(Space, GivenAutomaticVersionsAndASnapshot_WhenPruned_ThenTheSnapshotStaysAndTheRestComesBack) {
+  Vault v;
+  ManualClock clock;
+  FileSystem::Options o;
+  o.clock = &clock;
+  o.background = false;
+  o.content.workers = -1;
+  v.open(o);
+  const auto rest = [&] {
+    for (int i = 0; i < 60; ++i)
+      if (!must(v.fs->tick())) return;
+  };
+  // A file that changes every hour for five days, all of it; kept once by name.
+  const auto write = [&](unsigned n) {
+    std::string bytes(100'000, '\0');
+    std::mt19937 random{n};
+    for (char& c : bytes) c = static_cast<char>(random());
+    must(write_file(*v.fs, *v.view, kMe, "/f", as_view(bytes)));
+    clock.advance(20 * kSecond);
+    rest();
+    clock.advance(3600 * kSecond);
+  };
+  for (unsigned n = 0; n < 120; ++n) {
+    write(n);
+    if (n == 50) must(v.fs->create_snapshot({0, 0, "", "cli"}, "main", "main", "kept", ""));
+  }
+  rest();
+  const auto offer = must(reclaimable(*v.fs, {.older = 2 * 86400 * kSecond}));
+  EXPECT_EQ(offer.dead, 0u) << "it is at rest";
+  EXPECT_GT(offer.versions, 50u);
+  EXPECT_GT(offer.pruned, 5'000'000u);
+  EXPECT_GT(offer.all_pruned, offer.pruned);
+  must(v.fs->sync(false));
+  const std::uint64_t before = must(v.fs->status()).content.physical;
+  EXPECT_EQ(must(prune(*v.fs, {.older = 2 * 86400 * kSecond})), offer.versions);
+  EXPECT_EQ(must(reclaimable(*v.fs, {})).dead, offer.pruned);
+  auto going = must(collect(*v.fs));
+  for (int i = 0; i < 10000 && !must(collected(*v.fs, going)); ++i) must(v.fs->tick());
+  EXPECT_TRUE(must(collected(*v.fs, going)));
+  rest();
+  EXPECT_EQ(going.freed, offer.pruned);
+  const std::uint64_t after = must(v.fs->status()).content.physical;
+  EXPECT_LE(before - after, offer.pruned);
+  EXPECT_GE(before - after + (64 << 10), offer.pruned) << "the host counts blocks of its own";
+  EXPECT_EQ(must(reclaimable(*v.fs, {.older = 2 * 86400 * kSecond})).versions, 0u);
+  // The head and the snapshot are whole.
+  const auto first = [&](View& view) { return must(read_file(view, kMe, "/f")).size(); };
+  EXPECT_EQ(first(*v.view), 100'000u);
+  EXPECT_EQ(first(*must(v.fs->open_view({.snapshot = "kept"}, nullptr))), 100'000u);
+  // All of them.
+  must(prune(*v.fs, {.older = 0}));
+  going = must(collect(*v.fs));
+  for (int i = 0; i < 10000 && !must(collected(*v.fs, going)); ++i) must(v.fs->tick());
+  const auto none = must(reclaimable(*v.fs, {.older = 0}));
+  EXPECT_EQ(none.versions + none.dead + none.all_pruned, 0u);
+  EXPECT_EQ(first(*must(v.fs->open_view({.snapshot = "kept"}, nullptr))), 100'000u);
+  EXPECT_LE(must(v.fs->status()).content.physical, 2 * 106'496u + 65'536) << "head, snapshot, and headers";
+  EXPECT_FALSE(prune(*v.fs, {.bucket = "nobody"}));
+}
+
+// T14
+TEST(Space, GivenABucketToldWhatToKeep_WhenOpenedAgain_ThenItIsKeptSo) {
+  Vault v;
+  ManualClock clock;
+  FileSystem::Options o;
+  o.clock = &clock;
+  o.background = false;
+  o.content.workers = -1;
+  v.open(o);
+  EXPECT_EQ(must(versions_kept(*v.fs, "main")), Retention{});
+  const Retention told{true, 2 * kSecond, 7200 * kSecond, 86400 * kSecond};
+  must(keep_versions(*v.fs, "main", told));
+  EXPECT_FALSE(keep_versions(*v.fs, "main", {true, -1, 0, 0}));
+  EXPECT_FALSE(keep_versions(*v.fs, "nobody", told));
+  v.close();
+  v.open(o);
+  EXPECT_EQ(must(versions_kept(*v.fs, "main")), told);
+  const auto change = [&] {
+    must(write_file(*v.fs, *v.view, kMe, "/f", as_view(std::to_string(clock.now()))));
+    clock.advance(20 * kSecond);
+    must(v.fs->tick());
+  };
+  const auto versions = [&] { return must(reclaimable(*v.fs, {})).all_versions; };
+  for (int i = 0; i < 50; ++i) change();
+  for (int i = 0; i < 100 && must(v.fs->tick()); ++i) {
+  }
+  EXPECT_LE(versions(), 4u) << "one for each hour, and the newest";
+  // Off: none is made any more.
+  must(keep_versions(*v.fs, "main", {false, told.all, told.hourly, told.daily}));
+  must(prune(*v.fs, {.older = 0}));
+  for (int i = 0; i < 5; ++i) change();
+  EXPECT_EQ(versions(), 0u);
+  must(keep_versions(*v.fs, "main", told));
+  change();
+  EXPECT_EQ(versions(), 1u);
 }
 
 // E45: two who write one path under its lock, which ends under one of them while it commits. What is there

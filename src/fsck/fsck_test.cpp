@@ -230,6 +230,8 @@ constexpr Case kCases[] = {
     {"F16", mended, "UPDATE segments SET end = 4096 + 10"},
     {"F16", mended, "INSERT INTO dead_extents VALUES(1, 4096, 4096)"},
     {"F16", mended, "INSERT INTO dead_extents VALUES(77, 4096, 4096)"},
+    {"F16", mended, "INSERT INTO dead_parts VALUES(77, 4096, 100)"},
+    {"F16", mended, "INSERT INTO dead_parts VALUES(1, 4096, 4097)"},
     {"F16", stays,
      "UPDATE blobs SET data = (SELECT b.data FROM blobs b WHERE b.form = 1 AND b.size > 65536 AND b.size < "
      "4194304 ORDER BY id LIMIT 1), "

@@ -2,16 +2,13 @@
 #include <algorithm>
 
 #include "tree/internal/tree_impl.h"
+#include "tree/prune.h"
 
 namespace indra {
 
 using rows::Edges;
 using rows::Nodes;
 using rows::Xattrs;
-
-namespace {
-constexpr TimeNs kHour = 3600 * kSecond, kDay = 24 * kHour;
-}  // namespace
 
 Result<Seq> TreeImpl::add_pin(Tx& tx, BranchState& own, PinKind kind, Seq at, std::string_view name,
                               std::string_view message) {
@@ -109,8 +106,11 @@ Result<int> TreeImpl::create_automatic_pins(Tx& tx) {
   if (closed_) return fail(EROFS);
   int n = 0;
   const Seq at = last_seq();
+  INDRA_LET(const auto told, kept_by_buckets(tx));
   for (auto& [id, own] : branches_) {
     if (own.info.hidden || own.last_change <= own.last_pin) continue;
+    const auto keep = told.find(own.info.bucket);
+    if (keep != told.end() && !keep->second.automatic) continue;
     INDRA_TRY(add_pin(tx, own, PinKind::automatic, at, {}, {}));
     ++n;
   }
@@ -125,43 +125,11 @@ Result<int> TreeImpl::thin(Tx& tx, int limit) {
   return n + rows;
 }
 
-// An automatic pin goes when a later one of its branch lies in the same hour or day, or when it is too old.
 Result<int> TreeImpl::choose_doomed(Tx& tx, int limit) {
-  const TimeNs now = clock_.now();
-  struct Pin {
-    std::int64_t id;
-    BranchId branch;
-    TimeNs time;
-  };
-  std::vector<Pin> old;
-  {
-    auto q = Statement{
-        tx, "SELECT id, branch, time FROM pins WHERE kind = 3 AND time < ?1 ORDER BY branch, time, id"};
-    q.bind(1, now - options_.keep_all);
-    for (;;) {
-      INDRA_LET(const bool row, q.step());
-      if (!row) break;
-      old.push_back({q.int64_at(0), q.id_at<BranchId>(1), q.int64_at(2)});
-    }
-  }
-  int n = 0;
-  BranchId touched;
-  for (std::size_t i = 0; i < old.size() && n < limit; ++i) {
-    const Pin& p = old[i];
-    const TimeNs age = now - p.time;
-    bool keep = age <= options_.keep_daily;
-    if (keep && i + 1 < old.size() && old[i + 1].branch == p.branch) {
-      const TimeNs unit = age <= options_.keep_hourly ? kHour : kDay;
-      keep = p.time / unit != old[i + 1].time / unit;
-    }
-    if (keep) continue;
-    auto q = Statement{tx, "UPDATE pins SET kind = 4 WHERE id = ?1"};
-    INDRA_TRY(q.bind(1, p.id).run());
-    ++n;
-    if (touched && touched != p.branch) INDRA_TRY(refresh_pins(tx, branches_.at(touched)));
-    touched = p.branch;
-  }
-  if (touched) INDRA_TRY(refresh_pins(tx, branches_.at(touched)));
+  INDRA_LET(const auto pins, outlived_pins(tx, clock_.now(), Retention::of(options_)));
+  INDRA_LET(const int n, give_up(tx, pins, limit));
+  if (n != 0)
+    for (auto& [id, own] : branches_) INDRA_TRY(refresh_pins(tx, own));
   return n;
 }
 
@@ -286,6 +254,7 @@ Result<int> TreeImpl::collect_past(Tx& tx, int limit) {
       auto q = Statement{tx, "DELETE FROM pins WHERE branch = ?1 AND kind = 4 AND seq >= ?2 AND seq < ?3"};
       INDRA_TRY(q.bind(1, id).bind(2, pin).bind(3, next).run());
       n += static_cast<int>(tx.db().changes());
+      INDRA_TRY(refresh_pins(tx, *own));  // they may have been given up by others than us
     }
   }
   return n;

@@ -28,8 +28,10 @@ class ChunkBytes {
   virtual void uncache(std::uint64_t /*where*/, std::uint32_t /*length*/) {}
   [[nodiscard]] virtual Result<void> overwrite(std::uint64_t where, std::uint32_t length, std::uint32_t at,
                                                ByteView) = 0;
-  /// In rows the length counts rows.
-  [[nodiscard]] virtual Result<void> free(const std::vector<Extent>&) = 0;
+  /// Rows refer to it by now, or it was freed.
+  virtual void settled(const Extent&) {}
+  /// In rows the length counts rows. Returns the parts that wait for others of their block (Segments::punch).
+  [[nodiscard]] virtual Result<std::vector<Extent>> free(const std::vector<Extent>&) = 0;
   /// What was freed before stays so after a power cut.
   [[nodiscard]] virtual Result<void> sync_freed() = 0;
   [[nodiscard]] virtual Result<void> sync() = 0;

@@ -11,7 +11,7 @@
 #include <thread>
 #include <unordered_map>
 
-#include "blob/content_store.h"
+#include "blob/collecting.h"
 #include "blob/internal/cache.h"
 #include "blob/internal/chunk_bytes.h"
 #include "blob/internal/manifest.h"
@@ -130,6 +130,9 @@ struct Standing {
   bool alone = false;  ///< nobody else is in the family, and nothing of it is loose
 };
 
+/// It will not pass by itself, and it concerns what is stored.
+[[nodiscard]] bool is_damage(const Error&);
+
 /// A page of a manifest from its row.
 [[nodiscard]] Result<PagePtr> page_row(Tx&, std::uint64_t id);
 
@@ -152,6 +155,8 @@ class Store final : public ContentStore {
   Result<bool> work(Work) override;
   Result<bool> at_rest(Work) override;
   std::shared_ptr<void> hold() override;
+  void try_damaged_again();
+  [[nodiscard]] Freed freed() const { return {rounds_, freed_}; }
   Result<ScrubSlice> scrub(ScrubPlace from, std::uint64_t bytes) override;
   std::uint64_t unwritten() const override { return queued + buffered; }  // in the order in which they go
   Result<Stats> stats() override;
@@ -210,6 +215,9 @@ class Store final : public ContentStore {
                                      const std::optional<BlobHash>& known = {});
   void discard(const Entry&);
   void settle(const Entry&);  ///< rows refer to it now
+  /// Gives back what nobody refers to. Of blocks that small extents share the dead parts are remembered,
+  /// until the last of the block dies (C8).
+  [[nodiscard]] Result<void> free(const std::vector<Extent>&);
   void note_patched(BlobId, std::uint64_t bytes);
   void note_unpatched(BlobId);
 
@@ -225,7 +233,10 @@ class Store final : public ContentStore {
   std::atomic<std::uint64_t> queued{0};    ///< of those, waiting for a worker
   std::mutex queue_mutex;
   std::condition_variable queue_room;
-  std::atomic<std::uint64_t> family_changes{0};  ///< shares made or let go: a sweep begun before is repeated
+  /// Inside a transaction: something of the family was shared, or let go. A sweep under way begins again.
+  void disturb(std::int64_t family) {
+    if (family == swept_) disturbed_ = true;
+  }
 
  private:
   friend class Lease;
@@ -244,7 +255,11 @@ class Store final : public ContentStore {
   static constexpr std::uint64_t kWhole = UINT64_MAX;
   Result<bool> collect_slice();
   Result<bool> sweep(std::int64_t family);
-  Result<bool> punch_slice();
+  /// `whole`: nothing was there to be collected before it.
+  Result<bool> punch_slice(bool whole);
+  Result<bool> remove_empty_segments();
+  [[nodiscard]] Result<void> free_garbage();
+  [[nodiscard]] Result<void> free_ends_of_blocks();
   Result<void> scavenge();
   Result<void> drop_empty_segments(Tx&, const std::string& dir);
   /// By segment: the bytes that blobs refer to. Walks all manifests.
@@ -264,8 +279,10 @@ class Store final : public ContentStore {
   std::unique_ptr<Segments> segments_;
   std::unique_ptr<ChunkBytes> bytes_;
   ChunkCache cache_;
-  bool unclean_ = false;  ///< the last end was not an orderly close
-  bool untold_ = false;   ///< and folds that were under way left no rows: an older program's vault
+  bool unclean_ = false;     ///< the last end was not an orderly close
+  bool unparted_ = false;    ///< which parts of shared blocks are dead is not known: an older program's vault
+  std::string unscavenged_;  ///< why what that left behind was not looked for
+  bool untold_ = false;      ///< and folds that were under way left no rows: an older program's vault
 
   std::mutex registry_;
   std::condition_variable changed_;
@@ -290,11 +307,13 @@ class Store final : public ContentStore {
   std::map<std::int64_t, std::string> families_aside_ INDRA_GUARDED_BY(aside_mutex_);
 
   Mutex garbage_mutex_;
-  std::vector<Extent> garbage_ INDRA_GUARDED_BY(garbage_mutex_);  // never referred to by a row
+  std::vector<Entry> garbage_ INDRA_GUARDED_BY(garbage_mutex_);  // never referred to by a row
   std::uint64_t garbage_bytes_ INDRA_GUARDED_BY(garbage_mutex_) = 0;
   TimeNs garbage_since_ INDRA_GUARDED_BY(garbage_mutex_) = 0;
-  std::map<std::uint32_t, std::uint64_t> unsettled_
-      INDRA_GUARDED_BY(garbage_mutex_);  // bytes not referred to yet
+  std::atomic<std::uint64_t> rounds_{0}, freed_{0};
+  std::atomic<std::int64_t> swept_{0};  // the family under a sweep
+  std::atomic<bool> disturbed_{false};
+  int collected_ = 0;  // slices since the last that punched; guarded by work_mutex_
 
   std::atomic<std::uint64_t> ids_{1};
   std::uint64_t reserved_ = 0;  // guarded by ids_mutex_

@@ -17,7 +17,7 @@ class TestStore {
   }
   ~TestStore() { close(); }
   void open() {
-    static const Migration migrations[] = {kBlobSchema, kBlobSchema2, kBlobSchema3};
+    static const Migration migrations[] = {kBlobSchema, kBlobSchema2, kBlobSchema3, kBlobSchema4};
     WriterOptions w;
     w.create = !std::filesystem::exists(dir_ / "vault.db");
     w.migrations = migrations;

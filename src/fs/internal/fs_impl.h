@@ -3,6 +3,7 @@
 //   publish.cpp     sessions become rows                    incoming.cpp   files that take a place whole
 //   view_names.cpp  names and attributes                    view_io.cpp    handles, bytes, directories
 //   view_xattr.cpp  extended attributes                     work.cpp        background work as jobs
+//   space.cpp       what is given back, and told beforehand
 //   merging.cpp, restoring.cpp  plans of steps              carrying_out.cpp  the steps become rows
 #pragma once
 #include <fcntl.h>
@@ -107,6 +108,9 @@ class FileSystemImpl final : public FileSystem {
   void look_for_jobs() override;
   TimeNs changes_kept() const override { return keep_changes_; }
   Result<void> keep_changes(TimeNs) override;
+  /// What versions and deleted branches alone kept is looked for; orphans are reaped.
+  [[nodiscard]] Result<void> look_for_space();
+  [[nodiscard]] bool space_looked_for() const { return !thin_wanted_ && !sweep_wanted_; }
   [[nodiscard]] const std::string& dir() const { return dir_.path(); }
   Result<bool> tick() override;
   Result<void> settle() override;
