@@ -283,7 +283,6 @@ std::shared_ptr<void> Store::hold() {
   return {this, [this](void*) { --holds_; }};
 }
 
-namespace {
 bool is_damage(const Error& e) {
   return e.code == make_error_code(Errc::corrupt) || e.code == std::errc::io_error;
 }
