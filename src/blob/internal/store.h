@@ -292,7 +292,7 @@ class Store final : public ContentStore {
   std::atomic<std::uint64_t> ids_{1};
   std::uint64_t reserved_ = 0;  // guarded by ids_mutex_
   std::mutex ids_mutex_;
-  Mutex work_mutex_;  // one slice at a time
+  Mutex work_mutex_;           // one slice at a time
   std::atomic<int> holds_{0};  // begun between two slices (hold())
 
   Mutex scrub_mutex_;
