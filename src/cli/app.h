@@ -118,6 +118,11 @@ void add_log(CLI::App&, Context&);
 void add_try(CLI::App&, Context&);
 void add_restore(CLI::App&, Context&);
 void add_undelete(CLI::App&, Context&);
+void add_backup(CLI::App&, Context&);
+/// restore --from: the vault that the backup in `from` holds, in the directory `vault`.
+[[nodiscard]] Result<int> restore_from(Context&, const std::string& from, const std::string& vault);
+void add_pack(CLI::App&, Context&);
+void add_unpack(CLI::App&, Context&);
 void add_branch(CLI::App&, Context&);
 void add_snapshot(CLI::App&, Context&);
 void add_merge(CLI::App&, Context&);

@@ -76,7 +76,7 @@ void list(const Json& rows) {
 
 void add_restore(CLI::App& app, Context& ctx) {
   struct Options {
-    std::string place, snapshot, at, to;
+    std::string place, snapshot, at, to, from;
     bool dry_run = false;
   };
   auto o = std::make_shared<Options>();
@@ -84,8 +84,12 @@ void add_restore(CLI::App& app, Context& ctx) {
       add_verb(app, ctx, "restore", "Make a file or directory what it was; what it is now stays a version",
                "  indrafs restore :/notes --at '2h ago'\n  indrafs restore :/notes/a.md --snapshot monday\n"
                "  indrafs restore :/notes --at yesterday --to :/notes-yesterday\n"
+               "  indrafs restore --from /media/disk/vault ~/vault   a whole vault, from its backup\n"
                "A line for each name: M content, m attributes, A came back, D went, R moved back.",
                [&ctx, o]() -> Result<int> {
+                 if (!o->from.empty())
+                   return restore_from(ctx, o->from, o->place.empty() ? ctx.vault() : o->place);
+                 if (o->place.empty()) throw Usage{"say what: a PLACE, or --from BACKUP"};
                  const Place p = place_of_branch(ctx, o->place);
                  if (o->snapshot.empty() && o->at.empty())
                    throw Usage{"say from when: --at TIME or --snapshot NAME"};
@@ -102,10 +106,16 @@ void add_restore(CLI::App& app, Context& ctx) {
                                    {"to", name_to_json(path_in(ctx, p, o->to))},
                                    {"dry_run", o->dry_run}});
                });
-  verb->add_option("PLACE", o->place, "[BRANCH]:/PATH, or a path in a mount")->required();
+  verb->add_option("PLACE", o->place,
+                   "[BRANCH]:/PATH, or a path in a mount; with --from: the new vault's directory");
   add_as_of(verb, o->snapshot, o->at);
   verb->add_option("--to", o->to, "put it there, beside what is there now");
   verb->add_flag("-n,--dry-run", o->dry_run, "only show what would be done");
+  verb->add_option("--from", o->from, "make a vault of what `indrafs backup` put there")
+      ->excludes("--at")
+      ->excludes("--snapshot")
+      ->excludes("--to")
+      ->excludes("--dry-run");
   add_json(verb, ctx);
 }
 

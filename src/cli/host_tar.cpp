@@ -35,6 +35,12 @@ Error archive_error(archive* a, const std::string& what) {
 /// changes.
 std::string text(const char* s) { return s != nullptr ? s : ""; }
 
+/// An archive can say any time at all: what nanoseconds cannot tell is the first or the last that they can.
+TimeNs time_of(std::int64_t seconds, long nanoseconds) {
+  constexpr std::int64_t kLast = INT64_MAX / kSecond - 1;
+  return std::clamp(seconds, -kLast, kLast) * kSecond + std::clamp<std::int64_t>(nanoseconds, 0, kSecond - 1);
+}
+
 }  // namespace
 
 std::optional<std::string> harmless(std::string_view name) {
@@ -86,9 +92,9 @@ Result<void> read_tar(const std::string& path, const ItemSinks& to) {
       i.gid = static_cast<gid_t>(archive_entry_gid(e));
     }
     if (archive_entry_mtime_is_set(e) != 0)
-      i.mtime = static_cast<TimeNs>(archive_entry_mtime(e)) * kSecond + archive_entry_mtime_nsec(e);
+      i.mtime = time_of(archive_entry_mtime(e), archive_entry_mtime_nsec(e));
     if (archive_entry_atime_is_set(e) != 0)
-      i.atime = static_cast<TimeNs>(archive_entry_atime(e)) * kSecond + archive_entry_atime_nsec(e);
+      i.atime = time_of(archive_entry_atime(e), archive_entry_atime_nsec(e));
     const char* key = nullptr;
     const void* value = nullptr;
     std::size_t size = 0;

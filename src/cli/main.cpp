@@ -30,12 +30,13 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", std::string{"indrafs "} + INDRA_VERSION);
   app.require_subcommand(1);
   app.fallthrough();  // --vault and --player also after the verb
-  for (auto* add : {add_init,     add_mount,   add_unmount,    add_status,   add_ls,     add_cat,  add_put,
-                    add_get,      add_rm,      add_mv,         add_cp,       add_stat,   add_tree, add_import,
-                    add_export,   add_sync,    add_branch,     add_snapshot, add_diff,   add_log,  add_merge,
-                    add_try,      add_restore, add_undelete,   add_gc,       add_prune,  add_fsck, add_scrub,
-                    add_stats,    add_watch,   add_notify,     add_queue,    add_stream, add_lock, add_rate,
-                    add_schedule, add_config,  add_completion, add_version})
+  for (auto* add :
+       {add_init,   add_mount,   add_unmount,  add_status,   add_ls,     add_cat,        add_put,
+        add_get,    add_rm,      add_mv,       add_cp,       add_stat,   add_tree,       add_import,
+        add_export, add_sync,    add_branch,   add_snapshot, add_diff,   add_log,        add_merge,
+        add_try,    add_restore, add_undelete, add_backup,   add_pack,   add_unpack,     add_gc,
+        add_prune,  add_fsck,    add_scrub,    add_stats,    add_watch,  add_notify,     add_queue,
+        add_stream, add_lock,    add_rate,     add_schedule, add_config, add_completion, add_version})
     add(app, ctx);
   try {
     app.parse(argc, argv);

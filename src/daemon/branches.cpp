@@ -1,6 +1,12 @@
 // branch create, delete, rename, protect; snapshot delete; where a moment is kept.
-#include <cerrno>
+#include <sys/random.h>
 
+#include <array>
+#include <cerrno>
+#include <mutex>
+#include <set>
+
+#include "base/log.h"
 #include "daemon/internal/verbs.h"
 
 namespace indra {
@@ -26,6 +32,63 @@ Result<void> not_mounted(Call& c, const std::string& branch) {
 
 }  // namespace
 
+namespace {
+// Of this process, so that one request leaves another's alone. Who owns the vault knows them all.
+std::mutex work_mutex;
+std::set<std::string> work_names;
+constexpr std::string_view kWork = "indra-work-";
+
+void forget(const std::string& name) {
+  const std::lock_guard lock{work_mutex};
+  work_names.erase(name);
+}
+
+bool is_work(std::string_view name) {
+  return name.starts_with(kWork) && name.size() == kWork.size() + 16 &&
+         name.find_first_not_of("0123456789abcdef", kWork.size()) == std::string_view::npos;
+}
+}  // namespace
+
+Result<WorkBranch> WorkBranch::make(Call& c, const std::string& from) {
+  std::array<std::byte, 8> random{};
+  if (::getrandom(random.data(), random.size(), 0) != static_cast<ssize_t>(random.size()))
+    return fail(errno, "getrandom");
+  const std::string name = std::string{kWork} + to_hex(random);
+  INDRA_LET(const auto all, c.fs.branches("main"));
+  for (const BranchInfo& b : all) {
+    if (!is_work(b.name)) continue;
+    const std::lock_guard lock{work_mutex};
+    if (!work_names.contains(b.name)) (void)c.fs.delete_branch(who(c), "main", b.name);
+  }
+  {
+    const std::lock_guard lock{work_mutex};
+    work_names.insert(name);
+  }
+  auto made =
+      c.fs.fork(who(c), "main", name, {.branch = from.empty() ? "main" : from, .empty = from.empty()});
+  if (!made) {
+    forget(name);
+    return fail(made.error());
+  }
+  return WorkBranch{c, name};
+}
+
+WorkBranch::WorkBranch(WorkBranch&& o) noexcept : c_{o.c_}, name_{std::exchange(o.name_, {})} {}
+
+WorkBranch::~WorkBranch() {
+  if (name_.empty()) return;
+  if (auto r = c_->fs.delete_branch(who(*c_), "main", name_); !r)
+    log::warn("branch {}: {}; the next pack or unpack removes it", name_, r.error().text());
+  forget(name_);
+}
+
+Result<void> WorkBranch::rename(const std::string& to) {
+  INDRA_TRY(c_->fs.rename_branch(who(*c_), "main", name_, to));
+  forget(name_);
+  name_.clear();
+  return {};
+}
+
 // {"at": {"seq": N}}
 Result<std::optional<Seq>> seq_field(const Json& request) {
   const auto at = request.find("at");
@@ -35,9 +98,17 @@ Result<std::optional<Seq>> seq_field(const Json& request) {
   return Seq{(*at)["seq"].get<std::int64_t>()};
 }
 
+namespace {
+Result<void> not_work(std::string_view name) {
+  if (!is_work(name)) return {};
+  return fail(EINVAL, std::string{name} + " is a name of the vault's own; choose another");
+}
+}  // namespace
+
 // {"name", "from", "from_snapshot", "at": {"seq"}, "committed"}
 Result<Json> verb_branch_create(Call& c) {
   INDRA_LET(const std::string name, required(c, "name"));
+  INDRA_TRY(not_work(name));
   FileSystem::ForkFrom from;
   from.branch = name_field(c.request, "from").value_or("main");
   if (from.branch.empty()) from.branch = "main";
@@ -69,6 +140,7 @@ Result<Json> verb_branch_delete(Call& c) {
 Result<Json> verb_branch_rename(Call& c) {
   INDRA_LET(const std::string name, required(c, "name"));
   INDRA_LET(const std::string to, required(c, "to"));
+  INDRA_TRY(not_work(to));
   INDRA_TRY(not_mounted(c, name));
   if (auto r = c.fs.rename_branch(who(c), bucket_of(c.request), name, to); !r)
     return Failure{explained(r.error())};

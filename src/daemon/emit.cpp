@@ -189,4 +189,24 @@ Result<Json> verb_get(Call& c) {
   return emitter.summary();
 }
 
+// {"branch" or "snapshot"}: everything in it, as items, at one moment.
+Result<Json> verb_pack(Call& c) {
+  const std::string snapshot = name_field(c.request, "snapshot").value_or("");
+  std::optional<WorkBranch> fork;
+  std::shared_ptr<View> view;
+  if (snapshot.empty()) {
+    auto made = WorkBranch::make(c, name_field(c.request, "branch").value_or("main"));
+    if (!made) return Failure{explained(made.error())};
+    fork.emplace(std::move(*made));
+    INDRA_LET(view, branch_view(c, fork->name()));
+  } else {
+    INDRA_LET(view, view_of(c, false));
+  }
+  INDRA_LET(const Attr root, view->getattr(view->root()));
+  Emitter emitter{c, *view};
+  INDRA_TRY(emitter.node("/", "", root, true));
+  view.reset();
+  return emitter.summary();
+}
+
 }  // namespace indra

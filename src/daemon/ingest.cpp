@@ -409,4 +409,28 @@ Result<Json> verb_put(Call& c) {
   return ingest.run();
 }
 
+// {"branch": a new one}; then items, `end`. All of them or nothing.
+Result<Json> verb_unpack(Call& c) {
+  const auto name = name_field(c.request, "branch");
+  if (!name) return fail(EINVAL, "branch");
+  INDRA_LET(const auto all, c.fs.branches("main"));
+  for (const BranchInfo& b : all)
+    if (b.name == *name) return fail(EEXIST, "branch " + *name);
+  INDRA_LET(WorkBranch work, WorkBranch::make(c, {}));
+  Json done;
+  {
+    INDRA_LET(const auto view, branch_view(c, work.name()));
+    Message ready;
+    ready.head = {{"ready", true}};
+    INDRA_TRY(c.io.send(std::move(ready)));
+    Ingest ingest{c, *view, view->root(), true, Conflict::replace, false};
+    INDRA_LET(done, ingest.run());
+  }
+  if (int_field(done, "failed") != 0)
+    return fail(EIO, "something of it cannot be here; nothing of it was taken");
+  INDRA_TRY(work.rename(*name));
+  INDRA_TRY(c.fs.sync(false));
+  return done;
+}
+
 }  // namespace indra

@@ -45,12 +45,25 @@ class Address {
 Result<std::unique_ptr<Channel>> connect_daemon(const std::string& vault) {
   const Address address{vault};
   if (address.error() != 0) return fail(address.error(), vault);
+  struct stat dir {
+  }, socket{};
+  if (::stat(vault.c_str(), &dir) != 0) return fail(errno, vault);
+  if (::lstat((vault + "/control.sock").c_str(), &socket) == 0 && S_ISLNK(socket.st_mode))
+    return fail(ELOOP, vault + "/control.sock is a symbolic link, which no file of a vault is; remove it");
   const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return fail(errno, "control socket");
   if (::connect(fd, address.get(), sizeof(sockaddr_un)) != 0) {
     const int err = errno;
     ::close(fd);
     return fail(err, vault + "/control.sock");
+  }
+  // Who answers is the vault's user, ourselves or root: nobody else is told anything.
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 ||
+      (peer.uid != ::geteuid() && peer.uid != 0 && peer.uid != dir.st_uid)) {
+    ::close(fd);
+    return fail(EPERM, vault + "/control.sock is another user's; remove it");
   }
   return socket_channel(fd);
 }

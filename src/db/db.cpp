@@ -1,5 +1,7 @@
 #include "db/db.h"
 
+#include <sys/stat.h>
+
 #include <cerrno>
 
 #include "db/vfs.h"
@@ -194,6 +196,12 @@ Result<std::int64_t> Db::pragma(const char* sql) {
 }
 
 Result<std::unique_ptr<Db>> Db::open(const std::string& path, const DbOptions& options) {
+  if (options.vfs == nullptr && options.vfs_below == nullptr)
+    for (const char* end : {"", "-wal", "-shm"}) {  // SQLite would follow them
+      struct stat st {};
+      if (::lstat((path + end).c_str(), &st) == 0 && S_ISLNK(st.st_mode))
+        return fail(ELOOP, path + end + " is a symbolic link, which no file of a vault is; remove it");
+    }
   if (options.create) {
     // SQLite would make it readable for the group. Nobody has a file open that is new, so closing is
     // harmless.

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sqlite3.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -69,6 +70,11 @@ Failure failure(sqlite3* db, int rc) {
 }  // namespace
 
 Result<std::unique_ptr<Coord>> Coord::open(const std::string& path, Options o) {
+  for (const char* end : {"", "-wal", "-shm"}) {  // SQLite would follow them
+    struct stat st {};
+    if (::lstat((path + end).c_str(), &st) == 0 && S_ISLNK(st.st_mode))
+      return fail(ELOOP, path + end + " is a symbolic link, which no file of a vault is; remove it");
+  }
   std::unique_ptr<Coord> c{new Coord};
   if (o.create) {
     // SQLite would make it readable for others. Nobody has a file open that is new.

@@ -59,6 +59,24 @@ Result<void> check_rights(const std::string& path) {
   return {};
 }
 
+/// Nothing in a vault is ever a link: one that is there was planted, or is a mistake that would put a part of
+/// the vault where no rule of ours holds.
+Result<void> refuse_links(const std::string& dir) {
+  for (const char* name :
+       {"vault.db", "vault.db-wal", "vault.db-shm", "vault.db-mark", "vault.db-journal", "coord.db",
+        "coord.db-wal", "coord.db-shm", "coord.db-knock", "coord.db-journal", "segments", "identity.key",
+        "lock", "knock", "control.sock", "daemon.log", "restoring"}) {
+    const std::string path = dir + "/" + name;
+    struct stat st {};
+    if (::lstat(path.c_str(), &st) == 0 && S_ISLNK(st.st_mode))
+      return fail(ELOOP,
+                  path +
+                      " is a symbolic link, which no file of a vault is; remove it, or name the vault that "
+                      "it leads to");
+  }
+  return {};
+}
+
 Result<void> sync_names_in(const std::string& dir) {
   const int fd = ::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return fail(errno, "open " + dir);
@@ -121,6 +139,7 @@ Result<VaultDir> VaultDir::open(const std::string& dir, bool create, Disk& disk)
   INDRA_LET(const OverlayPlace place, overlay_place(mounts, path));
   INDRA_TRY(check_layers(path, place));
   INDRA_TRY(check_file_system(path, path));
+  INDRA_TRY(refuse_links(path));
   INDRA_TRY(check_rights(path));
   const std::string lock_path = path + "/lock";
   const bool is_vault = disk.exists(path + "/vault.db");

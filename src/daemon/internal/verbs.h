@@ -39,6 +39,25 @@ Result<Json> verb_log(Call&);
 Result<Json> verb_fsck(Call&);  // checking.cpp
 Result<Json> verb_scrub(Call&);
 [[nodiscard]] Json scrub_json(const FileSystem::Scrub&);
+Result<Json> verb_pack(Call&);    // emit.cpp
+Result<Json> verb_unpack(Call&);  // ingest.cpp
+/// A branch for the time of one request, forked from `from` or of nothing: deleted with this, unless it was
+/// given a name. What a process that died left goes with the next one.
+class WorkBranch {
+ public:
+  [[nodiscard]] static Result<WorkBranch> make(Call&, const std::string& from);
+  WorkBranch(WorkBranch&&) noexcept;
+  WorkBranch& operator=(WorkBranch&&) = delete;
+  ~WorkBranch();
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] Result<void> rename(const std::string& to);
+
+ private:
+  WorkBranch(Call& c, std::string name) : c_{&c}, name_{std::move(name)} {}
+  Call* c_;
+  std::string name_;
+};
+Result<Json> verb_hold(Call&);     // for backup  holding.cpp
 Result<Json> verb_restore(Call&);  // restore, undelete  restore.cpp
 Result<Json> verb_deleted(Call&);
 Result<Json> verb_undelete(Call&);
