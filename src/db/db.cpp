@@ -75,7 +75,8 @@ Failure sqlite_failure(sqlite3* db, int rc, std::string_view context) {
   }
   // What stood in the way, where the system said it: SQLite has one word for all of it.
   if (db != nullptr && (rc & 0xff) == SQLITE_CANTOPEN)
-    if (const int err = sqlite3_system_errno(db); err != 0) return fail(err, std::move(text));
+    for (const int err : {EACCES, EPERM, ELOOP, EMFILE, ENFILE})
+      if (sqlite3_system_errno(db) == err) return fail(err, std::move(text));
   // Damage is one kind for our callers, whoever found it: the page checksum or SQLite itself.
   if (rc == SQLITE_IOERR_DATA || (rc & 0xff) == SQLITE_CORRUPT) return fail(Errc::corrupt, std::move(text));
   return fail(std::error_code{rc, sqlite_category()}, std::move(text));

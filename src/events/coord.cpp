@@ -62,8 +62,9 @@ Failure failure(sqlite3* db, int rc) {
   std::string text = db != nullptr ? sqlite3_errmsg(db) : sqlite3_errstr(rc);
   if (text == sqlite3_errstr(SQLITE_BUSY))
     text = "coord.db is busy: somebody else holds a write transaction on it";
-  if (db != nullptr && (rc & 0xff) == SQLITE_CANTOPEN)
-    if (const int err = sqlite3_system_errno(db); err != 0) return fail(err, std::move(text));
+  if (db != nullptr && (rc & 0xff) == SQLITE_CANTOPEN)  // one word of SQLite's for whatever stood in the way
+    for (const int err : {EACCES, EPERM, ELOOP, EMFILE, ENFILE})
+      if (sqlite3_system_errno(db) == err) return fail(err, std::move(text));
   return fail(code_of(rc), std::move(text));
 }
 
@@ -83,7 +84,11 @@ Result<std::unique_ptr<Coord>> Coord::open(const std::string& path, Options o) {
     if (fd >= 0) ::close(fd);
   }
   int rc = sqlite3_open_v2(path.c_str(), &c->db_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
-  if (rc != SQLITE_OK) return failure(c->db_, rc);
+  if (rc != SQLITE_OK) {
+    Error e = failure(c->db_, rc).value();
+    e.context = path + ": " + e.context;
+    return fail(std::move(e));
+  }
   sqlite3_extended_result_codes(c->db_, 1);
   c->busy_ = std::make_unique<std::atomic<std::int64_t>>(o.busy);
   sqlite3_busy_handler(c->db_, busy, c->busy_.get());

@@ -65,6 +65,13 @@ if ((EUID != 0)); then
   says "closed/vault.db"
   chmod 600 closed/vault.db
   same "$($i --vault closed cat :/kept)" kept
+  expect 0 $i --vault closed queue create q
+  chmod 0 closed/coord.db
+  expect 1 $i --vault closed queue list
+  says "closed/coord.db"
+  grep -q "Permission denied" err || die "$(cat err)"
+  chmod 600 closed/coord.db
+  expect 0 $i --vault closed queue list
   expect 0 $i --vault closed fsck
 fi
 
