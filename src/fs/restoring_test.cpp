@@ -238,6 +238,38 @@ TEST_F(Restoring, GivenANameLessOfAFileInAnotherDirectory_WhenRestored_ThenItIsA
   EXPECT_EQ(w.read("main", "/untouched/changed"), "new");
 }
 
+TEST_F(Restoring, GivenANameOfAFileThatWasReplaced_WhenRestored_ThenItIsANameOfThatFileAgain) {  // U1
+  w.mkdir("main", "/p");
+  w.write("main", "/p/b", "one");
+  w.link("main", "/p/b", "/p/d");
+  w.write("main", "/p/x", "two");
+  w.link("main", "/p/x", "/p/y");
+  w.link("main", "/p/x", "/p/z");
+  const auto s = w.snapshot();
+  w.replace("main", "/p/d", "another");  // as an editor saves: the document goes on in another node
+  w.replace("main", "/p/x", "another");
+  w.replace("main", "/p/y", "a third");
+  w.unlink("main", "/p/z");
+  MergeWorld::ok(w.back("/p", s));
+  EXPECT_EQ(w.links("/p"), (std::set<std::set<std::string>>{{"/p/b", "/p/d"}, {"/p/x", "/p/y", "/p/z"}}));
+  EXPECT_EQ(w.read("main", "/p/d"), "one");
+  EXPECT_EQ(w.read("main", "/p/z"), "two");
+}
+
+TEST_F(Restoring, GivenAFileWithANameElsewhere_WhenItsModeIsRestored_ThenWhatLiesElsewhereStays) {  // U1
+  w.mkdir("main", "/p");
+  w.write("main", "/p/f", "f");
+  w.link("main", "/p/f", "/p/g");
+  w.link("main", "/p/f", "/outside");
+  const auto s = w.snapshot();
+  w.chmod("main", "/outside", 0600);
+  MergeWorld::ok(w.back("/p", s));
+  EXPECT_EQ(w.at("main", "/outside").mode & 0777, 0600u);
+  EXPECT_EQ(w.at("main", "/p/f").mode & 0777, 0644u);
+  EXPECT_EQ(w.links("/p"), (std::set<std::set<std::string>>{{"/p/f", "/p/g"}}));
+  EXPECT_EQ(w.read("main", "/p/g"), "f");
+}
+
 TEST_F(Restoring, GivenAProtectedBranchOrNoSuchPlace_WhenRestored_ThenNothingChanges) {  // U3
   w.mkdir("main", "/p");
   w.write("main", "/p/f", "old");

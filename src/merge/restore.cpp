@@ -56,7 +56,9 @@ class Restorer {
                                           const Tree::At& at, const std::string& path) {
     INDRA_TRY(know_changes());
     const Entry want{at, path, then.row};
+    top_at_ = at;
     if (now) {
+      top_ = now->row.node;
       INDRA_TRY(pair({now->at, path, now->row}, want));
     } else {
       INDRA_TRY(add_all(want));
@@ -123,6 +125,10 @@ class Restorer {
       additions_.push_back(then);
       return {};
     }
+    if (!same && then.row.nlink > 1) {  // which file it is to be a name of is known when all have been seen
+      several_.emplace_back(now, then);
+      return {};
+    }
     if (same) kept_.insert(now.row.node);
     INDRA_TRY(change(now, then));
     const auto touched = touched_.find(now.path);
@@ -154,10 +160,30 @@ class Restorer {
     if (x.uid != y.uid) s.uid = y.uid;
     if (x.gid != y.gid) s.gid = y.gid;
     INDRA_LET(s.xattrs, xattrs_to_set(&x, y));
-    if (bytes) changed_.insert(x.node);
     if (S_ISREG(x.mode) && ((x.flags ^ y.flags) & kNoVersions) != 0) s.flags = y.flags & kNoVersions;
-    if (bytes || s.mode || s.flags || s.uid || s.gid || !s.xattrs.empty()) changes_.push_back(std::move(s));
+    if (!bytes && !s.mode && !s.flags && !s.uid && !s.gid && s.xattrs.empty()) return {};
+    if (!bytes && !S_ISDIR(x.mode)) {
+      INDRA_LET(const bool outside, has_a_name_outside(x));
+      if (outside) s.content = y;  // what lies there stays as it is: here it becomes another file
+    }
+    if (s.content) changed_.insert(x.node);
+    changes_.push_back(std::move(s));
     return {};
+  }
+
+  Result<bool> has_a_name_outside(const NodeRow& file) {
+    if (file.nlink < 2) return false;
+    INDRA_LET(const auto names, names_of(tx_, v_.now, file.node));
+    for (const NamePlace& p : names) {
+      bool inside = p.parent == top_at_.parent && p.name == top_at_.name;
+      for (NodeId dir = p.parent; dir && !inside;) {
+        inside = dir == top_;
+        INDRA_LET(const NodeRow row, tree_.node(tx_, v_.now, dir));
+        dir = row.parent;
+      }
+      if (!inside) return true;
+    }
+    return false;
   }
 
   Result<void> remove_all(const Entry& now) {
@@ -175,8 +201,34 @@ class Restorer {
     return {};
   }
 
+  /// Names of files that had several, and that other nodes bear now which go on as the same document: a name
+  /// of the file again, if that is there; else the first takes its content, and the others become names of
+  /// that.
+  Result<void> join_names() {
+    std::set<Place> going;
+    std::unordered_set<NodeId> open;
+    for (const Entry& e : removals_) going.emplace(e.at.parent, e.at.name);
+    for (const auto& [now, then] : several_) open.insert(now.row.node);
+    for (const auto& [now, then] : several_) {
+      const NodeId file = then.row.node;
+      bool there = kept_.contains(file) || stands_for_.contains(file);
+      if (!there && !open.contains(file)) {
+        INDRA_LET(there, keeps_a_name(file, going));
+      }
+      if (there || changed_.contains(now.row.node)) {
+        removals_.push_back(now);
+        additions_.push_back(then);
+      } else {
+        INDRA_TRY(change(now, then));
+        stands_for_[file] = now.row.node;
+      }
+    }
+    return {};
+  }
+
   /// What went from one place and came at another has moved back.
   Result<std::vector<MergeStep>> finish() {
+    INDRA_TRY(join_names());
     std::map<NodeId, std::vector<Entry*>> going;
     std::set<Place> going_from;
     for (Entry& e : removals_) {
@@ -191,6 +243,12 @@ class Restorer {
       s.path = want.path;
       s.to = want.at;
       const bool dir = S_ISDIR(want.row.mode);
+      if (const auto stands = stands_for_.find(want.row.node); stands != stands_for_.end()) {
+        s.kind = Kind::link;
+        s.node = stands->second;
+        puts.push_back(std::move(s));
+        continue;
+      }
       const auto it = going.find(want.row.node);
       if (!copy_ && it != going.end() && it->second.size() == 1 && !stays.contains(it->second.front()) &&
           (dir || it->second.front()->row.nlink == 1) && !changed_.contains(want.row.node)) {
@@ -243,7 +301,7 @@ class Restorer {
 
   /// The file is as it was, and one of its names stays.
   Result<bool> keeps_a_name(NodeId node, const std::set<Place>& going) {
-    if (differs_.contains(node)) return false;
+    if (differs_.contains(node) || changed_.contains(node)) return false;
     INDRA_LET(const auto names, names_of(tx_, v_.now, node));
     return std::any_of(names.begin(), names.end(), [&](const NamePlace& p) {
       return !going.contains({p.parent, p.name});
@@ -263,10 +321,14 @@ class Restorer {
   Tree& tree_;
   const RestoreViews& v_;
   bool copy_ = false;
+  NodeId top_;  // what is restored in place, and where it is
+  Tree::At top_at_;
   std::unordered_map<std::string, std::set<std::string>> touched_;  // of a directory's path: names
   std::unordered_set<NodeId> differs_;
   std::vector<MergeStep> changes_;
-  std::vector<Entry> removals_, additions_;  // from the top down
+  std::vector<Entry> removals_, additions_;        // from the top down
+  std::vector<std::pair<Entry, Entry>> several_;   // now, then
+  std::unordered_map<NodeId, NodeId> stands_for_;  // of then -> of now, which gets its content
   std::unordered_set<NodeId> kept_, changed_;
   std::unordered_set<NodeId> lines_;  // documents in the branch that differ
 };
