@@ -22,7 +22,7 @@ struct Vault {
   Vault() {
     char path[] = "/tmp/indra-tree-bench-XXXXXX";
     dir = mkdtemp(path);
-    static const Migration migrations[] = {kTreeSchema, kTreeSchema2, kTreeSchema3};
+    static const Migration migrations[] = {kTreeSchema, kTreeSchema2, kTreeSchema3, kTreeSchema4};
     WriterOptions w;
     w.create = true;
     w.migrations = migrations;
