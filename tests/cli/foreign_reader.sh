@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # W8: somebody reads vault.db in one transaction for long, while much is written: nobody waits, the log stays within
 # bounds or status names who keeps it, and once the reader has gone it is checked in.
-# INDRA_READER_ROUNDS: how long it is written (default 60 rounds).
+# INDRA_READER_ROUNDS: how long it is written (default 30 rounds).
 . "$INDRA_SOURCE/tests/cli/common.sh"
-rounds=${INDRA_READER_ROUNDS-60}
+rounds=${INDRA_READER_ROUNDS-30}
 expect 0 $i init
 mkdir m
 reader=
