@@ -12,7 +12,7 @@ git_at() { git -C "$1" -c user.name=load -c user.email=load@localhost -c core.fs
 git_load() {
   local repo=$1 n=0
   git init -q -b main "$repo" || return 0  # again: the first may have been cut
-  rm -f "$repo"/.git/*.lock "$repo"/.git/refs/heads/*.lock
+  rm -f "$repo"/.git/*.lock "$repo"/.git/refs/heads/*.lock || return 0
   while ((++n)); do
     head -c $((RANDOM % 30000 + 1)) /dev/urandom >"$repo/f$((n % 20))" || return 0
     git_at "$repo" add -A && git_at "$repo" commit -q -m "$n" || return 0

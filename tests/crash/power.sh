@@ -135,5 +135,5 @@ int fdatasync(int f) { (void)f; return 0; }
 int msync(void* at, size_t n, int flags) { (void)at; (void)n; (void)flags; return 0; }
 C
 cc -shared -fPIC -o drops.so drops.c
-if round "$PWD/drops.so" 5 $((seed + 1000)) >noticed 2>&1; then die "a library that drops flushes is not noticed"; fi
-echo "a library that drops flushes is noticed: $(tail -n 1 noticed)"
+if round "$PWD/drops.so" 5 $((seed + 1000)); then die "a library that drops flushes is not noticed"; fi
+echo "a library that drops flushes is noticed"
