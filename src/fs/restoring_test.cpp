@@ -257,6 +257,18 @@ TEST_F(Restoring, GivenANameOfAFileThatWasReplaced_WhenRestored_ThenItIsANameOfT
   EXPECT_EQ(w.read("main", "/p/z"), "two");
 }
 
+TEST_F(Restoring, GivenANameThatTookAnothersPlace_WhenRestored_ThenItIsANameOfItsFileAgain) {  // U1
+  w.mkdir("main", "/p");
+  w.write("main", "/p/b", "one");
+  w.link("main", "/p/b", "/p/d");
+  w.write("main", "/c", "other");
+  const auto s = w.snapshot();
+  w.rename("main", "/p/d", "/c");  // the file goes on as the document that was there
+  MergeWorld::ok(w.back("/p", s));
+  EXPECT_EQ(w.at("main", "/p/d").node, w.at("main", "/p/b").node);
+  EXPECT_EQ(w.read("main", "/c"), "one");
+}
+
 TEST_F(Restoring, GivenAFileWithANameElsewhere_WhenItsModeIsRestored_ThenWhatLiesElsewhereStays) {  // U1
   w.mkdir("main", "/p");
   w.write("main", "/p/f", "f");
