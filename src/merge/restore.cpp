@@ -45,7 +45,6 @@ class Restorer {
     };
     for (const DiffEntry& e : all) {
       if (e.a && S_ISREG(e.a->row.mode)) lines_.insert(e.a->row.line);
-      if (e.a && (!e.b || e.content || e.mode || e.owner || e.xattrs)) differs_.insert(e.a->row.node);
       mark(e.a);
       mark(e.b);
     }
@@ -213,7 +212,7 @@ class Restorer {
       const NodeId file = then.row.node;
       bool there = kept_.contains(file) || stands_for_.contains(file);
       if (!there && !open.contains(file)) {
-        INDRA_LET(there, keeps_a_name(file, going));
+        INDRA_LET(there, keeps_a_name(then.row, going));
       }
       if (there || changed_.contains(now.row.node)) {
         removals_.push_back(now);
@@ -266,7 +265,7 @@ class Restorer {
       const bool several = !dir && want.row.nlink > 1;
       bool another_name = several && (added.contains(want.row.node) || kept_.contains(want.row.node));
       if (several && !another_name && !copy_) {
-        INDRA_LET(another_name, keeps_a_name(want.row.node, going_from));
+        INDRA_LET(another_name, keeps_a_name(want.row, going_from));
       }
       if (another_name) {
         s.kind = Kind::link;
@@ -300,9 +299,16 @@ class Restorer {
   }
 
   /// The file is as it was, and one of its names stays.
-  Result<bool> keeps_a_name(NodeId node, const std::set<Place>& going) {
-    if (differs_.contains(node) || changed_.contains(node)) return false;
-    INDRA_LET(const auto names, names_of(tx_, v_.now, node));
+  Result<bool> keeps_a_name(const NodeRow& then, const std::set<Place>& going) {
+    if (changed_.contains(then.node)) return false;
+    const auto row = tree_.node(tx_, v_.now, then.node);
+    if (!row && row.error().code != std::errc::no_such_file_or_directory) return fail(row.error());
+    if (!row || row->mode != then.mode || row->uid != then.uid || row->gid != then.gid ||
+        row->size != then.size || row->blob != then.blob || row->target != then.target)
+      return false;
+    INDRA_LET(const auto xattrs, xattrs_to_set(&*row, then));
+    if (!xattrs.empty()) return false;
+    INDRA_LET(const auto names, names_of(tx_, v_.now, then.node));
     return std::any_of(names.begin(), names.end(), [&](const NamePlace& p) {
       return !going.contains({p.parent, p.name});
     });
@@ -324,7 +330,6 @@ class Restorer {
   NodeId top_;  // what is restored in place, and where it is
   Tree::At top_at_;
   std::unordered_map<std::string, std::set<std::string>> touched_;  // of a directory's path: names
-  std::unordered_set<NodeId> differs_;
   std::vector<MergeStep> changes_;
   std::vector<Entry> removals_, additions_;        // from the top down
   std::vector<std::pair<Entry, Entry>> several_;   // now, then
