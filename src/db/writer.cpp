@@ -10,7 +10,7 @@ namespace {
 
 // Rows. A COMMIT takes some microseconds a page, and others wait: so it comes at the first, by whoever got
 // there, unless content must be synced before; at the second, by the committer, at any rate.
-constexpr std::int64_t kSomeChanges = 256, kManyChanges = 2048;
+constexpr std::int64_t kSomeChanges = 128, kManyChanges = 2048;
 constexpr TimeNs kRestAfter = 2 * kSecond;  // idle for this long: the WAL goes into the file
 
 const std::error_code full_quota{EDQUOT, std::generic_category()};

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "db/db.h"
+#include "db/vfs.h"
 #include "lab/lab.h"
 
 namespace indra::lab {
@@ -181,7 +182,9 @@ const std::map<std::string, Fault (*)()>& all() {
            const std::string wal = dir + "/vault.db-wal";
            const auto file = disk.open(wal, false);
            if (!file) return;
-           (void)disk.resize(wal, (*file)->size().value_or(0) / 2);
+           // One frame is left. (Half of the file may well be room that no frame took yet.)
+           constexpr std::uint64_t kLeft = kWalHeader + kWalFrame;
+           if ((*file)->size().value_or(0) > kLeft) (void)disk.resize(wal, kLeft);
          };
          return f;
        }},
