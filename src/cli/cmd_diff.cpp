@@ -130,7 +130,7 @@ void add_diff(CLI::App& app, Context& ctx) {
       "  indrafs diff :/notes ~/notes-copy  # and a directory of the host\n"
       "A added, D removed, R moved, M other content, m mode or owner, x extended attributes.",
       [&ctx, o]() -> Result<int> { return diff(ctx, *o); });
-  verb->add_option("A B", o->sides,
+  verb->add_option("SIDE", o->sides,
                    "NAME (branch or snapshot), BRANCH:WHEN, [BRANCH]:/PATH, or a directory (with a '/')")
       ->required()
       ->expected(1, 2);
