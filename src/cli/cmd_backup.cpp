@@ -1,5 +1,6 @@
 // backup, and restore --from: copies of a whole vault.
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 
@@ -69,6 +70,9 @@ Result<int> run_backup(Context& ctx, const std::string& dest, bool verify) {
 }  // namespace
 
 Result<int> restore_from(Context& ctx, const std::string& from, const std::string& vault) {
+  if (vault == ctx.vault() && ctx.default_vault())  // on a machine that never had one
+    for (std::size_t i = vault.find('/', 1); i != std::string::npos; i = vault.find('/', i + 1))
+      ::mkdir(vault.substr(0, i).c_str(), 0700);
   Progress progress{"restored"};
   INDRA_LET(const RestoreReport r, restore_backup(absolute(from, true), absolute(vault, true),
                                                   [&](std::uint64_t done, std::uint64_t total) {

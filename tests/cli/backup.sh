@@ -112,6 +112,14 @@ expect 0 $i restore --from "$PWD/b" "$PWD/half"
 like "$PWD/half" tree
 expect 0 $i --vault "$PWD/half" backup "$PWD/b"  # it is the same vault
 
+# On a machine that has no vault yet.
+(
+  unset INDRAFS_VAULT
+  export XDG_DATA_HOME=$PWD/fresh/share
+  expect 0 $i restore --from "$PWD/b"
+  same "$($i cat :/small)" small
+)
+
 # A vault of a single file.
 export INDRAFS_VAULT=$PWD/single
 expect 0 $i init --single-file "$PWD/single"
