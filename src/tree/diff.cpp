@@ -117,10 +117,12 @@ Result<void> gather_span(Tx& tx, Candidates& c, BranchId b, Seq lo, Seq hi) {
     if (!row) return {};
     const std::int64_t op = q.int64_at(0);
     if (!q.is_null(1)) c.nodes.insert(q.id_at<NodeId>(1));
-    const bool entry = op <= 7 || op == 11;  // an xattr's name is none of an entry
+    const bool entry =
+        op <= 8 || op == 11;  // an xattr's name is none of an entry; a write's is a whole file's
     if (entry && !q.is_null(2) && !q.is_null(3))
       c.names.insert({q.id_at<NodeId>(2), std::string{q.text_at(3)}});
     const ByteView extra = q.blob_at(4);
+    if (op == 8 && extra.size() >= 16) c.nodes.insert(NodeId{load_le<std::int64_t>(extra.data() + 8)});
     if ((op == 7 || op == 11) && extra.size() > 16) {
       c.names.insert({NodeId{load_le<std::int64_t>(extra.data())}, std::string{as_text(extra.subspan(16))}});
       if (const NodeId other{load_le<std::int64_t>(extra.data() + 8)}) c.nodes.insert(other);

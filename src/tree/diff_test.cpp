@@ -142,6 +142,17 @@ std::set<Line> told(TestTree& t, const Chain& a, const Chain& b) {
 
 using Step = std::tuple<std::uint8_t, std::uint8_t, std::uint8_t, std::uint8_t, std::uint8_t, std::uint8_t>;
 
+/// A whole file, as `put` brings it.
+Result<NodeRow> put(TestTree& t, const Chain& c, NodeId parent, const std::string& name) {
+  return t.run([&](Tx& tx) -> Result<NodeRow> {
+    NodeRow init;
+    init.mode = S_IFREG | 0600;
+    INDRA_LET(const auto done, t.tree->place(tx, t.who, c, parent, name, init));
+    if (done.replaced && done.replaced->nlink == 0) INDRA_TRY(t.tree->reap(tx, c, done.replaced->node));
+    return done.moved;
+  });
+}
+
 void run(TestTree& t, const std::vector<Step>& steps) {
   std::vector<BranchId> branches{BranchId{1}};
   struct Moment {
@@ -171,11 +182,11 @@ void run(TestTree& t, const std::vector<Step>& steps) {
     const NodeId p = dirs[x % dirs.size()], q = dirs[y % dirs.size()];
     const auto name = [](std::uint8_t v) { return std::string(1, static_cast<char>('a' + v % 5)); };
     t.clock.advance(kSecond * (w % 7));
-    switch (op % 14) {
+    switch (op % 15) {
       case 0:
       case 1:
       case 2:
-        (void)t.make(c, p, name(z), op % 14 == 0 ? S_IFDIR | 0755 : S_IFREG | 0644);
+        (void)t.make(c, p, name(z), op % 15 == 0 ? S_IFDIR | 0755 : S_IFREG | 0644);
         break;
       case 3:
         (void)t.unlink(c, p, name(z));
@@ -226,6 +237,9 @@ void run(TestTree& t, const std::vector<Step>& steps) {
         else
           t.pin_all();
         break;
+      case 14:
+        (void)put(t, c, p, name(z));
+        break;
     }
   }
   check();
@@ -257,6 +271,17 @@ TEST_F(Diff, GivenAFileReplacedByRename_WhenCompared_ThenItIsOneChangeOfItsLine)
   ASSERT_EQ(v.size(), 2u);
   EXPECT_EQ(v[0].row.node, n.node);
   EXPECT_EQ(v[1].row.node, f.node);
+}
+
+TEST_F(Diff, GivenAWholeFilePutOverAnInheritedOne_WhenCompared_ThenItIsSaid) {  // F1
+  ASSERT_TRUE(t.make(t.head(), kFirstNode, "f"));
+  const BranchInfo b = t.fork("b");
+  const Chain before = t.at(b.id, t.snapshot("s", b.id).seq);
+  ASSERT_TRUE(put(t, t.head(b.id), kFirstNode, "f"));
+  const Chain now = t.head(b.id);
+  const auto d = t.run([&](Tx& tx) { return diff_views(tx, before, now, kFirstNode); }).value();
+  ASSERT_EQ(d.size(), 1u);
+  EXPECT_TRUE(d[0].a && d[0].b && d[0].mode && d[0].b->path == "/f");
 }
 
 TEST_F(Diff, GivenAMovedDirectory_WhenCompared_ThenWhatIsInItIsNotCalledMoved) {  // F3
