@@ -61,6 +61,8 @@ Result<T> FileSystemImpl::with_published(const std::shared_ptr<const BranchView>
 
 Result<BranchInfo> FileSystemImpl::fork(const Who& who, std::string_view bucket, std::string_view name,
                                         const ForkFrom& from) {
+  const bool past = !from.snapshot.empty() || from.seq || from.time;
+  if (from.follow && past) return fail(EINVAL, "what was then does not change any more: nothing to follow");
   INDRA_LET(auto state, branch_state(bucket, from.branch));
   const std::function<Result<BranchInfo>(Tx&)> make = [&](Tx& tx) -> Result<BranchInfo> {
     BranchId parent = state->info.id;
@@ -79,10 +81,10 @@ Result<BranchInfo> FileSystemImpl::fork(const Who& who, std::string_view bucket,
       INDRA_LET(const Tree::KeptMoment m, tree_->moment_at_time(tx, parent, *from.time));
       parent = m.branch, at = m.seq;
     }
-    return tree_->create_branch(tx, who, bucket, name, parent, at);
+    return tree_->create_branch(tx, who, bucket, name, parent, at, from.follow);
   };
-  const bool past = !from.snapshot.empty() || from.seq || from.time;
   auto made = past || from.committed ? writer_->mutate(make) : with_published<BranchInfo>(state, make);
+  if (made) follows(*made);
   poke();
   return made;
 }
@@ -140,6 +142,13 @@ Result<void> FileSystemImpl::protect_branch(const Who&, std::string_view bucket,
 Result<void> FileSystemImpl::delete_branch(const Who& who, std::string_view bucket, std::string_view name) {
   INDRA_LET(auto state, branch_state(bucket, name));
   const BranchId id = state->info.id;
+  std::vector<BranchId> followers;  // to have all of it before nothing new comes
+  {
+    const MutexLock lock{followers_mutex_};
+    for (const auto& [follower, f] : followers_)
+      if (f.parent == id) followers.push_back(follower);
+  }
+  for (const BranchId f : followers) INDRA_TRY(catch_up(f));
   INDRA_TRY(writer_->mutate([&](Tx& tx) -> Result<void> {
     INDRA_LET(const BranchInfo gone, tree_->delete_branch(tx, who, bucket, name));
     std::vector<BlobId> held;
@@ -158,6 +167,10 @@ Result<void> FileSystemImpl::delete_branch(const Who& who, std::string_view buck
   }));
   state->locked = true;
   state->stale = true;
+  {
+    const MutexLock lock{followers_mutex_};
+    followers_.erase(id);
+  }
   {
     const MutexLock lock{branches_mutex_};
     branches_.erase(id);

@@ -14,7 +14,8 @@
 namespace indra {
 
 std::span<const Migration> vault_migrations() {
-  static const std::array all{kTreeSchema, kBlobSchema, kSessionSchema, kTreeSchema2, kBlobSchema2};
+  static const std::array all{kTreeSchema,  kBlobSchema,  kSessionSchema,
+                              kTreeSchema2, kBlobSchema2, kTreeSchema3};
   return all;
 }
 
@@ -131,6 +132,7 @@ Result<void> FileSystemImpl::start() {
   });
   INDRA_LET(tree_, Tree::open(*writer_, *store_, *clock_, options_.tree));
   INDRA_TRY(recover_sessions());
+  INDRA_TRY(load_followers());
   INDRA_LET(vault_id_, writer_->read([&](Tx& tx) -> Result<std::string> {
     Statement q{tx, "SELECT value FROM properties WHERE name = 'vault_id'"};
     INDRA_LET(const bool row, q.step());
@@ -204,6 +206,7 @@ Result<std::shared_ptr<const BranchView>> FileSystemImpl::branch_state(BranchId 
 Result<std::shared_ptr<const BranchView>> FileSystemImpl::branch_state(std::string_view bucket,
                                                                        std::string_view name) {
   INDRA_LET(const BranchInfo info, writer_->read([&](Tx& tx) { return tree_->branch(tx, bucket, name); }));
+  if (info.follow) catch_up_or_say(info.id);
   return branch_state(info.id);
 }
 

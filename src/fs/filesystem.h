@@ -56,6 +56,7 @@ class FileSystem : public Views {
     std::optional<Seq> seq{};      ///< or the moment kept at or before it
     std::optional<TimeNs> time{};  ///< likewise
     bool committed = false;        ///< leave out what files being written hold
+    bool follow = false;           ///< it takes over what `branch` changes later, too (O1); of no moment
   };
   /// Publishes what the branch's mounts have written first, in the same transaction (S9). Errors: ENOENT,
   /// EEXIST, EINVAL (a bad name, a moment in the future).
@@ -79,6 +80,10 @@ class FileSystem : public Views {
   /// Publishes what is being written first. Nothing but a merge changes a protected branch.
   [[nodiscard]] virtual Result<void> protect_branch(const Who&, std::string_view bucket,
                                                     std::string_view name, bool on) = 0;
+  /// A fork takes over what its parent publishes from now on, and what it has since; or no longer does. Its
+  /// own changes stand (docs/branches.md, O1..). EINVAL: forked from nothing, or from what is deleted.
+  [[nodiscard]] virtual Result<void> follow_branch(const Who&, std::string_view bucket, std::string_view name,
+                                                   bool on) = 0;
   [[nodiscard]] virtual Result<void> delete_snapshot(const Who&, std::string_view bucket,
                                                      std::string_view name) = 0;
   /// Where a moment of a branch is kept: the pin at or before it.

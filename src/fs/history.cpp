@@ -28,7 +28,12 @@ Result<Seen> seen(FileSystemImpl& fs, Tx& tx, std::string_view bucket, const Mom
   INDRA_LET(const BranchInfo info, tree.branch(tx, bucket, m.branch));
   if (m.fork_point) {
     if (!info.parent) return fail(EINVAL, "branch " + info.name + " was forked from nothing");
-    INDRA_LET(Chain c, tree.chain_at(tx, info.parent, info.fork_seq));
+    Seq at = info.fork_seq;
+    if (info.follow) {  // what it has taken over is not its own
+      INDRA_LET(const Tree::Ancestry all, tree.ancestry(tx, info.id, kSeqMax));
+      at = all.at(info.parent);
+    }
+    INDRA_LET(Chain c, tree.chain_at(tx, info.parent, at));
     return Seen{std::move(c), info.root, info.bucket};
   }
   if (m.seq) {
@@ -37,6 +42,11 @@ Result<Seen> seen(FileSystemImpl& fs, Tx& tx, std::string_view bucket, const Mom
   }
   INDRA_LET(Chain c, tree.chain(tx, info.id));
   return Seen{std::move(c), info.root, info.bucket};
+}
+
+/// A follower is looked at with all that its parent has published.
+void look_at(FileSystemImpl& fs, std::string_view bucket, const Moment& m) {
+  if (m.snapshot.empty() && !m.seq) (void)fs.branch_state(bucket, m.branch);
 }
 
 bool below(std::string_view path, std::string_view top) {
@@ -85,6 +95,8 @@ Result<std::vector<DiffEntry>> diff_moments(FileSystem& f, std::string_view buck
                                             const Moment& b, std::string_view path) {
   while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
   auto& fs = static_cast<FileSystemImpl&>(f);
+  look_at(fs, bucket, a);
+  look_at(fs, bucket, b);
   return fs.writer().read([&](Tx& tx) -> Result<std::vector<DiffEntry>> {
     INDRA_LET(const Seen x, seen(fs, tx, bucket, a));
     INDRA_LET(const Seen y, seen(fs, tx, bucket, b));
@@ -129,6 +141,7 @@ Result<Bytes> content_of(FileSystem& f, std::string_view bucket, const NodeRow& 
 Result<std::vector<Version>> versions_of(FileSystem& f, std::string_view bucket, const Moment& m,
                                          std::string_view path) {
   auto& fs = static_cast<FileSystemImpl&>(f);
+  look_at(fs, bucket, m);
   return fs.writer().read([&](Tx& tx) -> Result<std::vector<Version>> {
     INDRA_LET(const Seen s, seen(fs, tx, bucket, m));
     INDRA_LET(const At at, walk(fs, tx, s, path));

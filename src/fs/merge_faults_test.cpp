@@ -1,5 +1,5 @@
-// docs/branches.md, G2, U3, G22: a disk that is full in the middle of it. All or nothing, and afterwards it
-// works.
+// docs/branches.md, G2, U3, G22, O9: a disk that is full in the middle of it. All or nothing, and afterwards
+// it works.
 #include <atomic>
 
 #include "db/vfs.h"
@@ -64,19 +64,19 @@ class Full {
   /// is the one before or the one after; when it was refused, it is done again. What there is then.
   template <class F>
   Tree1 during(int operation, int answers, F&& call) {
-    const Tree1 before = w_->tree("main");
+    const Tree1 before = w_->tree(branch);
     fault_.arm({.nth = operation, .code = ENOSPC, .for_good = true, .partial = false});
     fault_.room_for(answers);
     const bool done = call(*w_);
     fault_.room_for(-1);
-    const Tree1 seen = w_->tree("main");
+    const Tree1 seen = w_->tree(branch);
     const auto synced = w_->fs->sync(true);
     operations = fault_.count();
     fired = fault_.fired() > 0;
     fault_.disarm();
     if (!done) EXPECT_EQ(seen, before) << "refused, but not without a trace";
     if (done) EXPECT_NE(seen, before);
-    EXPECT_EQ(w_->tree("main"), seen) << "changed afterwards";
+    EXPECT_EQ(w_->tree(branch), seen) << "changed afterwards";
     refused = !done;
     if (!done) EXPECT_TRUE(call(*w_)) << "the disk is not full any more";
     MergeWorld::ok(w_->fs->sync(true));
@@ -84,8 +84,9 @@ class Full {
     const auto status = MergeWorld::ok(w_->fs->status());
     EXPECT_FALSE(status.failed);
     EXPECT_TRUE(status.content.damage.empty());
-    return w_->tree("main");
+    return w_->tree(branch);
   }
+  std::string branch = "main";  ///< that the call changes
   int operations = 0;
   bool fired = false, refused = false;
 
@@ -102,11 +103,12 @@ class Full {
 };
 
 template <class F>
-void each_operation(F&& call) {
+void each_operation(F&& call, const std::string& branch = "main") {
   Tree1 good;
   int last = 0;
   {
     Full f;
+    f.branch = branch;
     good = f.during(1'000'000, -1, call);
     last = f.operations;
   }
@@ -115,6 +117,7 @@ void each_operation(F&& call) {
   for (int n = 0; n < 20 && refused == n && !testing::Test::HasFailure(); ++n) {  // while somebody still asks
     SCOPED_TRACE("no room after " + std::to_string(n) + " answers");
     Full f;
+    f.branch = branch;
     EXPECT_EQ(f.during(1'000'000, n, call), good);
     refused += f.refused ? 1 : 0;
   }
@@ -122,6 +125,7 @@ void each_operation(F&& call) {
   for (int n = 1; n <= last && !testing::Test::HasFailure(); n += std::max(1, last / 10)) {
     SCOPED_TRACE("operation " + std::to_string(n) + " of " + std::to_string(last));
     Full f;
+    f.branch = branch;
     EXPECT_EQ(f.during(n, -1, call), good);
   }
   std::printf("refused after each of %d answers about room; %d operations\n", refused, last);
@@ -142,6 +146,12 @@ TEST(MergeFaults, GivenADiskThatIsFull_WhenRestored_ThenAllOrNothing) {
     r.path = "/";
     return restore(*w.fs, w.who, "main", r).has_value();
   });
+}
+
+// O9: `agent` takes over what main has changed, and its own stands.
+TEST(MergeFaults, GivenADiskThatIsFull_WhenAFollowerCatchesUp_ThenAllOrNothing) {
+  each_operation([](MergeWorld& w) { return w.fs->follow_branch(w.who, "main", "agent", true).has_value(); },
+                 "agent");
 }
 
 }  // namespace

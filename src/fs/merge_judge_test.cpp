@@ -12,7 +12,7 @@ namespace {
 namespace stdfs = std::filesystem;
 using Files = std::map<std::string, std::string>;
 
-/// A repository with a worktree for each of two branches.
+/// A repository with a worktree for each branch.
 class Git {
  public:
   explicit Git(std::string dir) : dir_{std::move(dir)} {
@@ -24,7 +24,12 @@ class Git {
   bool in(const std::string& branch, const std::string& command) {
     return run("-C " + branch + " " + command);
   }
-  void fork() { in("main", "worktree add -q -b agent ../agent"); }
+  void fork(const std::string& name) { in("main", "worktree add -q -b " + name + " ../" + name); }
+  bool several_bases(const std::string& a, const std::string& b) {
+    const std::string line =
+        "cd '" + dir_ + "' && test $(git -C " + a + " merge-base --all HEAD " + b + " | wc -l) -gt 1";
+    return std::system(line.c_str()) == 0;
+  }
   void put(const std::string& branch, const Files& files) {
     for (const auto& e : stdfs::directory_iterator(dir_ + "/" + branch))
       if (e.path().filename() != ".git") stdfs::remove_all(e.path());
@@ -68,15 +73,35 @@ class Judged : public MergeWorld {
   }
   ~Judged() { stdfs::remove_all(dir_); }
 
+  /// Three branches, merged in any order: some moments have then come to both of two by several ways. What
+  /// conflicts is settled as it is here, in both, and goes on.
+  void criss_cross(int rounds) {
+    Git git{dir_};
+    begin(git, {"x", "y"});
+    std::vector<std::string> b{"main", "x", "y"};
+    const auto edit_some = [&] {
+      for (const auto& name : b) {
+        if (pick(2) == 0) continue;
+        edit(name);
+        git.put(name, files(name));
+        const Words now = words(files(name));
+        seen_[name].insert(now.begin(), now.end());
+      }
+    };
+    for (int n = 0; n < rounds && !testing::Test::HasFailure(); ++n) {
+      std::shuffle(b.begin(), b.end(), random_);
+      // The second takes in the first by way of the third, and the first the second as it was before.
+      for (const auto& [source, target] : {std::pair{0, 2}, {1, 0}, {2, 1}, {1, 0}}) {
+        edit_some();
+        merge_both(git, b[static_cast<std::size_t>(source)], b[static_cast<std::size_t>(target)]);
+        if (testing::Test::HasFailure()) return;
+      }
+    }
+  }
+
   void run(int rounds) {
     Git git{dir_};
-    mkdir("main", "/d");
-    for (const char* path : {"/a", "/b", "/d/c", "/d/e"}) write("main", path, text(25));
-    git.put("main", files("main"));
-    git.fork();
-    pause();
-    fork("agent");
-    for (const char* b : {"main", "agent"}) seen_[b] = words(files(b));
+    begin(git, {"agent"});
     for (int n = 0; n < rounds; ++n) {
       for (const char* b : {"main", "agent"}) {
         for (std::size_t k = 1 + pick(4); k > 0; --k) edit(b);
@@ -85,10 +110,32 @@ class Judged : public MergeWorld {
         seen_[b].insert(now.begin(), now.end());
       }
       const bool back = pick(3) == 0;
-      const std::string source = back ? "main" : "agent", target = back ? "agent" : "main";
+      if (!merge_both(git, back ? "main" : "agent", back ? "agent" : "main")) return;
+    }
+  }
+  int merged = 0, conflicted = 0, crossed = 0;
+
+ private:
+  using Words = std::set<std::string>;
+  void begin(Git& git, const std::vector<std::string>& forks) {
+    mkdir("main", "/d");
+    for (const char* path : {"/a", "/b", "/d/c", "/d/e"}) write("main", path, text(25));
+    git.put("main", files("main"));
+    seen_["main"] = words(files("main"));
+    pause();
+    for (const auto& b : forks) {
+      git.fork(b);
+      fork(b);
+      seen_[b] = words(files(b));
+    }
+  }
+  /// False after a conflict, or a failure.
+  bool merge_both(Git& git, const std::string& source, const std::string& target) {
+    {
       const Words s = words(files(source)), t = words(files(target));
-      log_ += "merge " + source + "\n";
-      const bool clean = git.in(target, "merge -q --no-edit " + source);
+      const bool several = git.several_bases(target, source);
+      log_ += "merge " + source + " into " + target + (several ? ", of several bases\n" : "\n");
+      const bool clean = git.in(target, "merge -q --no-ff --no-edit " + source);
       const auto report = merge(source, target);
       const Files ours = files(target);
       const Words now = words(ours);
@@ -96,21 +143,20 @@ class Judged : public MergeWorld {
         for (const std::string& w : *mine)
           EXPECT_TRUE(now.contains(w) || others->contains(w)) << w << " is lost\n"
                                                               << log_ << conflicts(report);
+      seen_[target].insert(now.begin(), now.end());
+      seen_[target].insert(seen_[source].begin(), seen_[source].end());
+      crossed += several ? 1 : 0;
       if (!clean) {
         ++conflicted;
-        return;
+        git.put(target, ours);
+        return false;
       }
       ++merged;
       EXPECT_EQ(conflicts(report), "") << log_;
       EXPECT_EQ(ours, git.get(target)) << log_;
-      seen_[target].insert(seen_[source].begin(), seen_[source].end());
-      if (testing::Test::HasFailure()) return;
+      return !testing::Test::HasFailure();
     }
   }
-  int merged = 0, conflicted = 0;
-
- private:
-  using Words = std::set<std::string>;
   std::size_t pick(std::size_t n) { return std::uniform_int_distribution<std::size_t>{0, n - 1}(random_); }
   std::string word() { return "w" + std::to_string(++last_) + "\n"; }
   std::string text(int lines) {
@@ -196,6 +242,17 @@ TEST(MergeJudge, GivenRandomHistories_WhenGitMergesThemToo_ThenTheBytesAreTheSam
     merged += j.merged;
     conflicted += j.conflicted;
   }
+  int crossed = 0;
+  for (unsigned seed = from; seed < from + n && !testing::Test::HasFailure(); ++seed) {
+    SCOPED_TRACE("criss-cross, seed " + std::to_string(seed));
+    Judged j{seed};
+    j.criss_cross(2);
+    merged += j.merged;
+    conflicted += j.conflicted;
+    crossed += j.crossed;
+  }
+  std::printf("%d of several bases; ", crossed);
+  EXPECT_GT(crossed, 0);
   std::printf("%d merges clean in git and here alike, %d with conflicts\n", merged, conflicted);
   EXPECT_GT(merged, 0);
 }

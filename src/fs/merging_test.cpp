@@ -62,6 +62,93 @@ TEST_F(Merge, GivenNothingNew_WhenMerged_ThenNothingHappens) {
   EXPECT_FALSE(last.applied);
 }
 
+// G1: two moments that have come to both by other ways. x and y each take in what the other had before.
+class CrissCross : public Merge {
+ protected:
+  void cross() {
+    fork("x0", "agent");
+    fork("y0", "main");
+    (void)merge("y0", "agent");
+    (void)merge("x0", "main");
+  }
+};
+
+TEST_F(CrissCross, GivenChangesApart_WhenMerged_ThenThereIsNoConflict) {
+  begin();
+  write("agent", "/f", "agent\n2\n3\n4\n5\n");
+  write("main", "/f", "1\n2\n3\n4\nmain\n");
+  write("agent", "/d/g", "agent");
+  mkdir("main", "/n");
+  write("main", "/n/n", "n");
+  cross();
+  write("agent", "/n/n", "n of agent");
+  write("main", "/d/g", "g of main");
+  write("agent", "/f", "agent\n2\n3\n4\nmain, seen by agent\n");
+  write("main", "/f", "agent, seen by main\n2\n3\n4\nmain\n");
+  EXPECT_EQ(join(), "");
+  EXPECT_EQ(read("main", "/f"), "agent, seen by main\n2\n3\n4\nmain, seen by agent\n");
+  EXPECT_EQ(read("main", "/n/n"), "n of agent");
+  EXPECT_EQ(read("main", "/d/g"), "g of main");
+}
+
+TEST_F(CrissCross, GivenAChangeBackToWhatWasBefore_WhenMerged_ThenItIsSeen) {
+  begin();
+  write("agent", "/d/g", "agent");
+  write("main", "/e/m", "m");
+  cross();
+  write("main", "/d/g", "g");  // as it was before agent changed it
+  unlink("agent", "/e/m");
+  EXPECT_EQ(join(), "");
+  EXPECT_EQ(read("main", "/d/g"), "g");
+  EXPECT_FALSE(there("main", "/e/m"));
+}
+
+TEST_F(CrissCross, GivenAConflictBetweenTheBases_WhenSettledDifferently_ThenItIsAConflictAgain) {
+  begin();
+  for (const char* bytes : {"text", "\0\1\2\3"}) {
+    const std::string b{bytes, 4};
+    const std::string path = b[0] == 't' ? "/d/g" : "/bin";
+    if (!there("main", path)) {
+      write("main", path, b);
+      (void)merge("main", "agent");
+    }
+    write("agent", path, b + "agent");
+    write("main", path, b + "main");
+    forget("x0");
+    forget("y0");
+    if (b[0] != 't') {
+      ok(fs->delete_branch(who, "main", "x0"));
+      ok(fs->delete_branch(who, "main", "y0"));
+    }
+    cross();
+    for (const char* side : {"main", "agent"})
+      for (const auto& [p, what] : tree(side))
+        if (p.find("conflict") != p.npos) unlink(side, p);
+    write("agent", path, b + "main");  // each has taken the other's
+    write("main", path, b + "agent");
+    EXPECT_EQ(join(), "content " + path + ": both");
+    unlink("main", path == "/bin" ? "/bin" + kSecond14 : "/d/g" + kSecond14);
+    (void)merge("main", "agent");
+  }
+}
+
+TEST_F(CrissCross, GivenADryRun_WhenPlanned_ThenNothingIsLeftBehind) {
+  begin();
+  write("agent", "/f", "agent\n2\n3\n4\n5\n");
+  write("main", "/f", "1\n2\n3\n4\nmain\n");
+  cross();
+  write("agent", "/d/g", "agent");
+  const auto before = ok(fs->changes(Seq{}, 1000)).size();
+  const auto main = tree("main");
+  FileSystem::MergeRequest r;
+  r.dry_run = true;
+  EXPECT_EQ(join(r), "");
+  EXPECT_EQ(last.plan.steps.size(), 1u);
+  EXPECT_EQ(tree("main"), main);
+  EXPECT_EQ(ok(fs->changes(Seq{}, 1000)).size(), before);
+  EXPECT_EQ(ok(fs->branches("main")).size(), 4u);
+}
+
 // G2: the plan alone
 TEST_F(Merge, GivenADryRun_WhenMerged_ThenOnlyThePlanIsMade) {
   begin();

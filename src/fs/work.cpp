@@ -144,6 +144,7 @@ bool FileSystemImpl::room_for_jobs() {
 }
 
 bool FileSystemImpl::work_pass() {
+  catch_up_mounted();
   const MutexLock lock{work_mutex_};
   if (!own_)
     own_.emplace(dir_.path(), OwnWork::Options{.listed = options_.jobs,

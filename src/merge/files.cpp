@@ -78,6 +78,17 @@ Result<bool> Planner::differs(OneSide& x, const NodeRow& a, OneSide& y, const No
   return p != q;
 }
 
+namespace {
+/// The bytes of another version.
+void take_content(DiffEntry::Side& to, const DiffEntry::Side& from) {
+  if (type_of(to.row) != type_of(from.row)) return;
+  to.row.blob = from.row.blob;
+  to.row.size = from.row.size;
+  to.row.stored = from.row.stored;
+  to.row.target = from.row.target;
+}
+}  // namespace
+
 Result<void> Planner::decide(std::size_t n) {
   const Item& i = items_[n];
   if (i.b && i.s) return decide_changed(n);
@@ -104,8 +115,11 @@ Result<void> Planner::decide_changed(std::size_t n) {
   }
   // The target deleted it.
   INDRA_LET(bool changed, differs(base_, i.b->row, source_, i.s->row));
-  changed = changed || canon(i.s->parent) != canon(i.b->parent) || name_of(i.s->path) != name_of(i.b->path);
+  changed = changed || i.unsure != 0 || canon(i.s->parent) != canon(i.b->parent) ||
+            name_of(i.s->path) != name_of(i.b->path);
   if (!changed) return {};
+  keep_own(i, Tree::own_deletion);
+  if (policy_.own_wins) return {};
   if (i.dir() && !same_dir_.contains(i.s->row.node)) {
     conflict(Kind::deleted_there, Outcome::target, i.path());  // it comes back with what is kept in it
     return {};
@@ -113,6 +127,7 @@ Result<void> Planner::decide_changed(std::size_t n) {
   if (i.dir()) return {};
   const Outcome outcome = policy(i.path()).value_or(Outcome::source);
   conflict(Kind::deleted_there, outcome, i.path());
+  if (policy_.for_base) take_content(*i.s, *i.b);
   if (outcome == Outcome::source) wishes_.push_back({n, i.s->parent, false, name_of(i.s->path), false});
   return {};
 }
@@ -143,11 +158,18 @@ Result<void> Planner::decide_removed(std::size_t n) {
     std::optional<Outcome> forced;
     if (!keep) {
       INDRA_LET(keep, differs(base_, i.b->row, target_, *i.t));
-      keep = keep || step.at.parent != old.parent || step.at.name != old.name;
+      keep = keep || busy(i.t->node) || step.at.parent != old.parent || step.at.name != old.name;
       forced = policy(i.path());
     }
     if (keep) {
       conflict(Kind::deleted_here, forced.value_or(Outcome::target), i.path());
+      if (policy_.for_base && i.t_at && S_ISREG(i.t->mode) && changed_.emplace(i.t->node, NodeId{}).second) {
+        step.kind = MergeStep::Kind::change;
+        step.at = *i.t_at;
+        step.content = i.b->row;
+        plan_.steps.push_back(std::move(step));
+        return {};
+      }
       if (forced != Outcome::source) return {};
     }
   }
@@ -171,7 +193,9 @@ Result<void> Planner::change(Item& i, std::size_t n) {
   if (i.t_at) step.at = *i.t_at;
   const auto forced = policy(i.path());
   if (!i.dir()) {
-    INDRA_LET(const Content c, merge_content(&b, t, s));
+    INDRA_LET(Content c, merge_content((i.unsure & Tree::own_content) != 0 ? nullptr : &b, t, s));
+    const bool theirs = c.take == Take::source || (c.take == Take::text && !(c.marked && forced));
+    if (policy_.own_wins && theirs && busy(t.node)) c.take = Take::conflict;
     switch (c.take) {
       case Take::target:
         break;
@@ -181,6 +205,7 @@ Result<void> Planner::change(Item& i, std::size_t n) {
       case Take::text:
         if (c.marked && forced) {
           conflict(Kind::content, *forced, i.path());
+          keep_own(i, Tree::own_content);
           if (*forced == Outcome::source) step.content = s;
           break;
         }
@@ -190,26 +215,33 @@ Result<void> Planner::change(Item& i, std::size_t n) {
       case Take::conflict:
         if (forced) {
           conflict(Kind::content, *forced, i.path());
+          keep_own(i, Tree::own_content);
           if (*forced == Outcome::source) step.content = s;
+        } else if (policy_.for_base) {
+          step.content = b;
         } else {
           wishes_.push_back({n, {}, false, {}, true});
         }
         break;
     }
   }
-  const std::uint32_t bm = b.mode & kPermissions, tm = t.mode & kPermissions, sm = s.mode & kPermissions;
+  const std::uint32_t bm = (i.unsure & Tree::own_mode) != 0 ? ~0u : b.mode & kPermissions;
+  const std::uint32_t tm = t.mode & kPermissions, sm = s.mode & kPermissions;
   if (sm != bm && sm != tm) {
     if (tm == bm || forced == Outcome::source) step.mode = sm;
     if (tm != bm) conflict(Kind::mode, step.mode ? Outcome::source : Outcome::target, i.path());
+    if (!step.mode) keep_own(i, Tree::own_mode);
   }
   const auto owner = [&](std::uint32_t base, std::uint32_t there, std::uint32_t here,
                          std::optional<std::uint32_t>& out) {
     if (here == base || here == there) return;
     if (there == base || forced == Outcome::source) out = here;
     if (there != base) conflict(Kind::owner, out ? Outcome::source : Outcome::target, i.path());
+    if (!out) keep_own(i, Tree::own_owner);
   };
-  owner(b.uid, t.uid, s.uid, step.uid);
-  owner(b.gid, t.gid, s.gid, step.gid);
+  const bool who = (i.unsure & Tree::own_owner) != 0;
+  owner(who ? ~0u : b.uid, t.uid, s.uid, step.uid);
+  owner(who ? ~0u : b.gid, t.gid, s.gid, step.gid);
   if (((b.flags ^ s.flags) & kNoVersions) != 0 && ((s.flags ^ t.flags) & kNoVersions) != 0)
     step.flags = s.flags & kNoVersions;
   INDRA_TRY(merge_xattrs(i, step));
@@ -232,10 +264,13 @@ Result<void> Planner::merge_xattrs(const Item& i, MergeStep& step) {
     for (const auto& [name, value] : *all) names.insert(name);
   for (const std::string& name : names) {
     const auto base = of(b, name), there = of(t, name), here = of(s, name);
-    if (here == base || here == there) continue;
-    const bool take = there == base || policy(i.path()) == Outcome::source;
+    const bool unsure = (i.unsure & Tree::own_xattrs) != 0;
+    if ((here == base && !unsure) || here == there) continue;
+    const bool clash = unsure || there != base;
+    const bool take = !clash || policy(i.path()) == Outcome::source;
     if (take) step.xattrs[name] = here;
-    if (there != base) conflict(Kind::xattr, take ? Outcome::source : Outcome::target, i.path(), {}, name);
+    if (!take) keep_own(i, Tree::own_xattrs);
+    if (clash) conflict(Kind::xattr, take ? Outcome::source : Outcome::target, i.path(), {}, name);
   }
   return {};
 }
@@ -246,14 +281,19 @@ Result<void> Planner::merge_place(std::size_t n) {
   if (!i.t_at || !i.s->parent) return {};  // a root stays
   const Tree::At b{i.b->parent, name_of(i.b->path)}, &t = *i.t_at;
   const std::string s_name = name_of(i.s->path);
-  const bool s_went = canon(i.s->parent) != canon(b.parent), s_named = s_name != b.name;
+  const bool unsure = (i.unsure & Tree::own_place) != 0;
+  const bool s_went = unsure || canon(i.s->parent) != canon(b.parent), s_named = unsure || s_name != b.name;
   if (!s_went && !s_named) return {};
   const auto there = [&](NodeId dir) {  // what the target calls a directory
     const auto it = put_as_.find(dir);
     return it != put_as_.end() ? it->second : canon(dir);
   };
-  const bool t_went = t.parent != there(b.parent), t_named = t.name != b.name;
+  const bool t_went = unsure || t.parent != there(b.parent), t_named = unsure || t.name != b.name;
   const bool forced = policy(i.path()) == Outcome::source;
+  if (stay_.contains(i.s->row.node)) {
+    keep_own(i, Tree::own_place);
+    return {};
+  }
   Wish wish{n, t.parent, true, t.name, false};
   bool clash = false;
   if (s_went && there(i.s->parent) != t.parent) {
@@ -261,6 +301,7 @@ Result<void> Planner::merge_place(std::size_t n) {
       INDRA_LET(const bool loop, i.dir() ? would_loop(i.t->node, there(i.s->parent)) : Result<bool>{false});
       if (loop) {
         conflict(Kind::cycle, Outcome::target, i.path());
+        keep_own(i, Tree::own_place);
       } else {
         wish.parent = i.s->parent;
         wish.of_target = false;
@@ -272,7 +313,10 @@ Result<void> Planner::merge_place(std::size_t n) {
     if (!t_named || forced) wish.name = s_name;
     clash = clash || t_named;
   }
-  if (clash) conflict(Kind::place, forced ? Outcome::source : Outcome::target, i.path());
+  if (clash) {
+    conflict(Kind::place, forced ? Outcome::source : Outcome::target, i.path());
+    keep_own(i, Tree::own_place);
+  }
   if (wish.of_target && wish.name == t.name) return {};
   if (wish.of_target)
     stays_in_.insert(t.parent);

@@ -10,14 +10,22 @@ namespace indra::merging {
 Result<void> Planner::gather() {
   INDRA_LET(auto entries, diff_views(tx_, base_.chain(), source_.chain(), base_.root()));
   for (DiffEntry& e : entries) {
+    const auto kept = e.a ? kept_.find(e.a->row.node) : kept_.end();
+    if (kept != kept_.end() && !e.b) {  // the follower never had it, or deleted another version of it
+      if (kept->second != Tree::own_name) conflict(Kind::deleted_here, Outcome::target, e.a->path);
+      continue;
+    }
+    const std::uint32_t unsure = kept == kept_.end()                                           ? 0
+                                 : (kept->second & (Tree::own_deletion | Tree::own_name)) == 0 ? kept->second
+                                                                                               : ~0u;
     // A file that was made the backup is another line from then on: its old place is another item.
     const bool apart =
         e.a && e.b && S_ISREG(e.a->row.mode) && S_ISREG(e.b->row.mode) && e.a->row.line != e.b->row.line;
     if (apart) {
-      items_.push_back({std::move(e.a), {}, {}, {}});
+      if (unsure == 0) items_.push_back({std::move(e.a), {}, {}, {}});
       items_.push_back({{}, std::move(e.b), {}, {}});
     } else {
-      items_.push_back({std::move(e.a), std::move(e.b), {}, {}});
+      items_.push_back({std::move(e.a), std::move(e.b), {}, {}, unsure});
     }
   }
   INDRA_TRY(join());
@@ -152,6 +160,7 @@ Result<void> Planner::place_in_target(Item& i) {
 }
 
 std::optional<MergeConflict::Outcome> Planner::policy(const std::string& path) const {
+  if (policy_.own_wins) return Outcome::target;
   const auto fits = [&](const std::string& pattern) {
     const bool rooted = pattern.starts_with('/');
     return ::fnmatch(pattern.c_str(), path.c_str() + (rooted ? 0 : 1), 0) == 0 ||
@@ -164,6 +173,7 @@ std::optional<MergeConflict::Outcome> Planner::policy(const std::string& path) c
 
 void Planner::conflict(Kind kind, Outcome outcome, const std::string& path, std::string second,
                        std::string detail) {
+  if (policy_.own_wins) return;
   plan_.conflicts.push_back({kind, outcome, path, std::move(second), std::move(detail)});
 }
 

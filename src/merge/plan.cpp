@@ -90,6 +90,10 @@ Result<void> Planner::remove_directories() {
     for (auto it = left.rbegin(); it != left.rend(); ++it) {
       Item* i = *it;
       if (i == nullptr || stays_in_.contains(i->t->node)) continue;
+      const NodeRow &was = i->b->row, &is = *i->t;
+      if (policy_.own_wins && (i->t_at->parent != i->b->parent || i->t_at->name != name_of(i->b->path) ||
+                               is.mode != was.mode || is.uid != was.uid || is.gid != was.gid))
+        continue;  // it has made something of it
       INDRA_LET(const auto names, target_.names(i->t->node));
       const bool empty = std::all_of(names.begin(), names.end(), [&](const std::string& name) {
         return vacated_.contains({i->t->node, name});
@@ -139,14 +143,21 @@ Result<NodeId> Planner::target_dir(NodeId dir) {
   for (const NodeId id : {canon(dir), dir}) {
     INDRA_LET(const auto row, target_.live(id));
     if (row && S_ISDIR(row->mode)) return id;
+    if (!policy_.own_wins) continue;
+    INDRA_LET(const auto before, base_.live(id));
+    if (before || hidden_.contains(id)) return NodeId{};  // it deleted it, or has hidden it since
   }
   INDRA_LET(const auto row, source_.live(dir));
   if (!row) return fail(EIO, "a directory of the source is missing");
   INDRA_LET(const auto name, source_.name_in(row->parent, dir, {}));
   if (!name) return fail(EIO, "a directory of the source has no name");
   INDRA_LET(const NodeId parent, target_dir(row->parent));
-  INDRA_TRY(grant_directory(*row, *name, parent, *name));
-  return put_as_.at(dir);
+  if (parent) INDRA_TRY(grant_directory(*row, *name, parent, *name));
+  const auto put = put_as_.find(dir);
+  if (put != put_as_.end()) return put->second;
+  hidden_.insert(dir);
+  plan_.kept[dir] |= Tree::own_name;
+  return NodeId{};
 }
 
 Result<void> Planner::grant_directory(const NodeRow& row, const std::string& path, NodeId parent,
@@ -155,6 +166,11 @@ Result<void> Planner::grant_directory(const NodeRow& row, const std::string& pat
   INDRA_LET(const auto there, holder(parent, name));
   if (there && S_ISDIR(there->row.mode)) {  // two of one name are one
     put_as_[row.node] = there->row.node;
+    return {};
+  }
+  if (there && policy_.own_wins) {
+    hidden_.insert(row.node);
+    plan_.kept[row.node] |= Tree::own_name;
     return {};
   }
   if (there) {
@@ -188,6 +204,16 @@ Result<void> Planner::grant(const Wish& w) {
   if (!w.of_target) {
     INDRA_LET(parent, target_dir(w.parent));
   }
+  if (!parent && i.t && i.b) {
+    stay_.insert(i.s->row.node);
+    again_ = true;
+    return {};
+  }
+  if (!parent) {
+    if (i.dir()) hidden_.insert(i.s->row.node);
+    keep_own(i, Tree::own_name);
+    return {};
+  }
   if (!i.t || !i.b) {
     if (i.dir()) return i.t ? Result<void>{} : grant_directory(i.s->row, i.path(), parent, w.name);
     return grant_file(i, parent, w.name);
@@ -195,6 +221,11 @@ Result<void> Planner::grant(const Wish& w) {
   // A name of the target that goes elsewhere.
   std::string name = w.name;
   INDRA_LET(const auto there, holder(parent, name));
+  if (there && policy_.own_wins) {
+    stay_.insert(i.s->row.node);
+    again_ = true;
+    return {};
+  }
   if (there) {
     INDRA_LET(name, second_name(parent, w.name, i.dir()));
     conflict(Kind::place, Outcome::both, i.path(), name);
@@ -213,6 +244,10 @@ Result<void> Planner::grant(const Wish& w) {
 
 /// The source's version, as a file of its own beside the target's.
 Result<void> Planner::grant_second(const Item& i, NodeId parent, const std::string& beside, Kind kind) {
+  if (policy_.own_wins) {
+    keep_own(i, Tree::own_name);
+    return {};
+  }
   INDRA_LET(std::string name, second_name(parent, beside, false));
   INDRA_LET(MergeStep step, adding(i.s->row, i.path(), true));
   step.to = {parent, name};
@@ -282,9 +317,16 @@ Result<void> Planner::grant_onto(const Item& i, const NodeRow& there, NodeId par
   INDRA_LET(const Content c, merge_content(nullptr, there, i.s->row));
   const auto forced = policy(i.path());
   const bool open = c.take == Take::conflict || (c.take == Take::text && c.marked);
+  if (policy_.own_wins && c.take != Take::target) {
+    keep_own(i, Tree::own_name);
+    return {};
+  }
   if (c.take == Take::target) {
     added_[i.s->row.node] = there.node;
-    if (((there.mode ^ i.s->row.mode) & 07777) != 0) conflict(Kind::mode, Outcome::target, i.path());
+    if (((there.mode ^ i.s->row.mode) & 07777) != 0) {
+      conflict(Kind::mode, Outcome::target, i.path());
+      keep_own(i, Tree::own_mode);
+    }
     return {};
   }
   if (open && !forced && (c.take == Take::conflict || changed_.contains(there.node)))
@@ -320,7 +362,13 @@ Result<void> Planner::grant_known(const Item& i) {
 
 Result<MergePlan> plan_merge(Tx& tx, Tree& tree, ContentStore& store, const MergeViews& views,
                              const TextVerdicts& verdicts, const MergePolicy& policy) {
-  return merging::Planner{tx, tree, store, views, verdicts, policy}.run();
+  // Where a move is not to be had the node stays, and keeps its name from others: so the plan is made again.
+  std::unordered_set<NodeId> stay;
+  for (;;) {
+    merging::Planner planner{tx, tree, store, views, verdicts, policy, stay};
+    INDRA_LET(MergePlan plan, planner.run());
+    if (!planner.again() || !plan.unknown.empty()) return plan;
+  }
 }
 
 }  // namespace indra

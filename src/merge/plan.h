@@ -11,6 +11,7 @@
 // Source:   docs/branches.md (G1..).
 #pragma once
 #include <compare>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -52,6 +53,12 @@ struct MergePolicy {
   std::vector<std::string> only;          ///< cherry-pick: these paths and what lies below; empty: all
   std::string label;                      ///< of the source, for names of second versions
   std::string date;                       ///< likewise
+  /// For a follower (O1..): wherever both changed one thing the target's own stands, silently. Nothing of the
+  /// target goes, nothing gets a second name, and what it deleted or hides stays so.
+  bool own_wins = false;
+  std::function<bool(NodeId)> busy;  ///< with own_wins: the target's file is being written
+  /// For a base that is put together of several (G1): a conflict becomes what neither side has.
+  bool for_base = false;
 };
 
 struct MergeConflict {
@@ -104,12 +111,16 @@ struct MergePlan {
   std::vector<MergeStep> steps;
   std::vector<MergeConflict> conflicts;
   std::size_t changes = 0;    ///< how many names the source changed
+  Tree::Kept kept;            ///< own_wins: what the target keeps of its own, by nodes of the source
   std::set<TextKey> unknown;  ///< not empty: to be asked first; the plan is then not whole
 };
 
 struct MergeViews {
   Chain base, target, source;
   NodeId root;
+  /// Of the base's nodes: where it does not say who changed what, because the source is a follower that kept
+  /// its own (Tree::kept_own).
+  Tree::Kept kept;
 };
 [[nodiscard]] Result<MergePlan> plan_merge(Tx&, Tree&, ContentStore&, const MergeViews&, const TextVerdicts&,
                                            const MergePolicy&);

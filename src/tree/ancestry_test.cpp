@@ -78,6 +78,29 @@ TEST_F(Ancestry, GivenCrissCrossMerges_WhenAsked_ThenThereAreTwoBases) {
   EXPECT_EQ(bases(a.id, b.id), (Bases{{a.id, a1.fork_seq}, {b.id, b1.fork_seq}}));
 }
 
+// A moment that another branch has taken in goes on containing what it did, also when its branch takes in
+// more.
+TEST_F(Ancestry, GivenAMomentThatAnotherHas_WhenItsBranchMergesOn_ThenItContainsWhatItDid) {
+  const BranchInfo d = t.fork("d"), a = t.fork("a"), b = t.fork("b");
+  change(a.id);
+  const Seq first = merge(a.id, b.id);
+  const Seq taken = merge(b.id, main);
+  merge(b.id, d.id);
+  change(a.id);
+  merge(a.id, b.id);
+  EXPECT_EQ(bases(main, d.id), (Bases{{b.id, taken}}));
+  EXPECT_LT(first, taken);
+  // To and fro for long: what is no longer asked for goes.
+  for (int i = 0; i < 20; ++i) {
+    change(a.id);
+    merge(a.id, main);
+    change(main);
+    merge(main, a.id);
+  }
+  EXPECT_LE(t.count("SELECT COUNT(*) FROM merges"), 20);
+  EXPECT_LE(t.count("SELECT COUNT(*) FROM pins WHERE kind = 2"), 20);
+}
+
 TEST_F(Ancestry, GivenMergeAfterMerge_WhenTheyGoOn_ThenOldPinsAreGivenUp) {
   const BranchInfo a = t.fork("a");
   for (int i = 0; i < 20; ++i) {

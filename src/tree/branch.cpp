@@ -46,7 +46,8 @@ Result<BranchState*> TreeImpl::state(BranchId id) {
 Result<BranchState*> TreeImpl::writable(const Chain& chain) {
   if (closed_ || !chain.head()) return fail(EROFS);
   INDRA_LET(BranchState * own, state(chain.branch()));
-  if (own->info.hidden) return fail(ENOENT, "the branch was deleted");
+  if (own->info.hidden && !(own->scratch && chain.is_merging()))
+    return fail(ENOENT, "the branch was deleted");
   if (own->info.protect && !chain.is_merging())
     return fail(EROFS, "branch " + own->info.name + " is protected");
   return own;
@@ -123,7 +124,7 @@ Result<TreeImpl::Moment> TreeImpl::moment(Tx& tx, BranchId id, Seq at) {
 }
 
 Result<BranchInfo> TreeImpl::create_branch(Tx& tx, const Who& who, std::string_view bucket_name,
-                                           std::string_view name, BranchId from, Seq at) {
+                                           std::string_view name, BranchId from, Seq at, bool follow) {
   if (closed_) return fail(EROFS);
   INDRA_TRY(check_title("branch", name));
   INDRA_LET(const BucketId b, bucket(tx, bucket_name));
@@ -132,6 +133,18 @@ Result<BranchInfo> TreeImpl::create_branch(Tx& tx, const Who& who, std::string_v
     INDRA_LET(const bool taken, q.bind(1, b).bind_text(2, name).step());
     if (taken) return fail(EEXIST, "branch " + std::string{name});
   }
+  INDRA_LET(BranchState * own, add_branch(tx, b, name, from, at));
+  if (follow) {
+    auto q = Statement{tx, "UPDATE branches SET follow = 1 WHERE id = ?1"};
+    INDRA_TRY(q.bind(1, own->info.id).run());
+    own->info.follow = true;
+  }
+  INDRA_LET(const Seq s, seqs_.take(tx).map([](std::int64_t n) { return Seq{n}; }));
+  INDRA_TRY(record(tx, who, *own, s, Op::branch, own->info.root, {}, name));
+  return own->info;
+}
+
+Result<BranchState*> TreeImpl::add_branch(Tx& tx, BucketId b, std::string_view name, BranchId from, Seq at) {
   INDRA_LET(Moment m, moment(tx, from, at));
   if (m.seq == kSeqMax) m.seq = last_seq();
   INDRA_LET(BranchState * parent, state(m.branch));
@@ -146,24 +159,33 @@ Result<BranchInfo> TreeImpl::create_branch(Tx& tx, const Who& who, std::string_v
               .parent = m.branch,
               .fork_seq = m.seq,
               .root = parent->info.root,
-              .created = clock_.now()};
-  {
-    auto q = Statement{tx,
-                       "INSERT INTO branches(id, bucket, name, parent, fork_seq, root, created) VALUES(?7, "
-                       "?1, ?2, ?3, ?4, ?5, ?6)"};
-    INDRA_TRY(q.bind(1, b)
-                  .bind_text(2, name)
-                  .bind(3, m.branch)
-                  .bind(4, m.seq)
-                  .bind(5, own.info.root)
-                  .bind(6, own.info.created)
-                  .bind(7, id)
-                  .run());
-  }
-  branches_[own.info.id] = own;
-  INDRA_LET(const Seq s, seqs_.take(tx).map([](std::int64_t n) { return Seq{n}; }));
-  INDRA_TRY(record(tx, who, own, s, Op::branch, own.info.root, {}, name));
-  return own.info;
+              .created = clock_.now(),
+              .hidden = name.empty()};
+  auto q = Statement{tx,
+                     "INSERT INTO branches(id, bucket, name, parent, fork_seq, root, created, hidden) "
+                     "VALUES(?7, ?1, ?2, ?3, ?4, ?5, ?6, ?8)"};
+  INDRA_TRY(q.bind(1, b)
+                .bind_text(2, name)
+                .bind(3, m.branch)
+                .bind(4, m.seq)
+                .bind(5, own.info.root)
+                .bind(6, own.info.created)
+                .bind(7, id)
+                .bind(8, std::int64_t{own.info.hidden})
+                .run());
+  return &(branches_[own.info.id] = own);
+}
+
+Result<BranchInfo> TreeImpl::create_scratch(Tx& tx, BranchId from, Seq at) {
+  if (closed_) return fail(EROFS);
+  INDRA_LET(const BranchState* parent, state(from));
+  INDRA_LET(BranchState * own, add_branch(tx, parent->info.bucket, {}, from, at));
+  own->scratch = true;
+  return own->info;
+}
+
+void TreeImpl::end_scratch(Tx&, BranchId id) {
+  if (const auto it = branches_.find(id); it != branches_.end()) it->second.scratch = false;
 }
 
 }  // namespace indra

@@ -73,6 +73,23 @@ Result<void> TreeImpl::protect_branch(Tx& tx, std::string_view bucket_name, std:
   return {};
 }
 
+Result<BranchInfo> TreeImpl::follow_branch(Tx& tx, std::string_view bucket_name, std::string_view name,
+                                           bool on) {
+  if (closed_) return fail(EROFS);
+  INDRA_LET(const BranchInfo info, branch(tx, bucket_name, name));
+  if (on && !info.parent) return fail(EINVAL, "branch " + info.name + " was forked from nothing");
+  auto q = Statement{tx, "UPDATE branches SET follow = ?2 WHERE id = ?1"};
+  INDRA_TRY(q.bind(1, info.id).bind(2, std::int64_t{on}).run());
+  INDRA_LET(BranchState * own, state(info.id));
+  own->info.follow = on;
+  return own->info;
+}
+
+Result<Seq> TreeImpl::last_change(Tx&, BranchId id) {
+  INDRA_LET(const BranchState* s, state(id));
+  return s->last_change;
+}
+
 Result<BranchInfo> TreeImpl::delete_branch(Tx& tx, const Who& who, std::string_view bucket_name,
                                            std::string_view name) {
   if (closed_) return fail(EROFS);
@@ -97,6 +114,7 @@ Result<BranchInfo> TreeImpl::delete_branch(Tx& tx, const Who& who, std::string_v
 
 // Others fork from it, or a snapshot of it stands: it stays as a hidden base (B3).
 Result<bool> TreeImpl::sweepable(Tx& tx, const BranchState& s) {
+  if (s.scratch) return false;
   auto q = Statement{tx,
                      "SELECT hidden = 1 AND NOT EXISTS(SELECT 1 FROM branches c WHERE c.parent = ?1) AND NOT "
                      "EXISTS(SELECT 1 FROM pins p WHERE p.branch = ?1 AND p.kind = 0) FROM branches WHERE id "
@@ -155,7 +173,8 @@ Result<int> TreeImpl::sweep_rows(Tx& tx, BranchId id, int limit) {
 Result<void> TreeImpl::forget_branch(Tx& tx, const BranchState& s) {
   const BranchInfo info = s.info;
   for (const char* sql : {"DELETE FROM pins WHERE branch = ?1", "DELETE FROM merges WHERE target = ?1",
-                          "DELETE FROM merges WHERE source = ?1", "DELETE FROM branches WHERE id = ?1"}) {
+                          "DELETE FROM merges WHERE source = ?1", "DELETE FROM kept WHERE branch = ?1",
+                          "DELETE FROM kept WHERE source = ?1", "DELETE FROM branches WHERE id = ?1"}) {
     auto q = Statement{tx, sql};
     INDRA_TRY(q.bind(1, info.id).run());
   }

@@ -95,7 +95,7 @@ class PowerCuts {
     fs::remove_all(root_);
   }
   void open() {
-    static const Migration migrations[] = {kTreeSchema, kTreeSchema2};
+    static const Migration migrations[] = {kTreeSchema, kTreeSchema2, kTreeSchema3};
     WriterOptions w;
     w.create = true;
     w.migrations = migrations;

@@ -58,6 +58,7 @@ Result<ActorId> TreeImpl::actor(Tx& tx, const Who& who) {
 
 Result<void> TreeImpl::record(Tx& tx, const Who& who, const BranchState& own, Seq s, Op op, NodeId node,
                               NodeId parent, std::string_view name, ByteView extra) {
+  if (own.scratch) return {};
   INDRA_LET(const ActorId by, actor(tx, who));
   auto q = Statement{tx,
                      "INSERT INTO changes(seq, branch, op, node, parent, name, time, actor, extra) "

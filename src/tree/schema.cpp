@@ -187,4 +187,23 @@ CREATE VIEW v_changes AS SELECT seq, b.name AS branch,
   FROM changes c JOIN branches b ON b.id = c.branch LEFT JOIN actors a ON a.id = c.actor;
 )sql"};
 
+const Migration kTreeSchema3{"tree: what followers keep of their own", R"sql(
+-- Where a branch that follows its parent left its own standing against a change of the parent (docs/branches.md, O4), and
+-- what has come of it into other branches.
+CREATE TABLE kept(
+  branch     INTEGER NOT NULL,  -- the follower, or one that has merged it
+  node       INTEGER NOT NULL,  -- as the parent has it
+  seq        INTEGER NOT NULL,  -- the branch's moment just after
+  source     INTEGER NOT NULL,  -- the parent
+  source_seq INTEGER NOT NULL,  -- its moment
+  origin     INTEGER NOT NULL,  -- the follower that decided so
+  origin_seq INTEGER NOT NULL,  -- its moment just after
+  what       INTEGER NOT NULL,  -- bits: 1 content, 2 place, 4 mode, 8 owner, 16 attributes, 32 the follower deleted it,
+                                -- 64 it never showed there
+  PRIMARY KEY(branch, node, seq, source)
+) WITHOUT ROWID;
+CREATE INDEX kept_by_source ON kept(source);
+CREATE INDEX merges_by_source ON merges(source, source_seq);
+)sql"};
+
 }  // namespace indra

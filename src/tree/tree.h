@@ -28,7 +28,7 @@
 
 namespace indra {
 
-extern const Migration kTreeSchema, kTreeSchema2;
+extern const Migration kTreeSchema, kTreeSchema2, kTreeSchema3;
 
 inline constexpr NodeId kFirstNode{16};  // the root of bucket main; smaller numbers are the mount's own
 
@@ -161,7 +161,17 @@ class Tree {
   [[nodiscard]] virtual Result<Chain> chain_at(Tx&, BranchId, Seq) = 0;  ///< of a moment; climbs as T2 says
   /// Errors: EEXIST, EINVAL (bad name: design section 12), ENOENT.
   [[nodiscard]] virtual Result<BranchInfo> create_branch(Tx&, const Who&, std::string_view bucket,
-                                                         std::string_view name, BranchId from, Seq at) = 0;
+                                                         std::string_view name, BranchId from, Seq at,
+                                                         bool follow = false) = 0;
+  /// A branch without a name that nobody is told of: a base put together for one merge (G1). Only merges
+  /// write to it; after end_scratch(), or a crash, sweep() removes it.
+  [[nodiscard]] virtual Result<BranchInfo> create_scratch(Tx&, BranchId from, Seq at) = 0;
+  virtual void end_scratch(Tx&, BranchId) = 0;
+  /// Whether it takes over its parent's later changes (O1). EINVAL when it was forked from nothing.
+  [[nodiscard]] virtual Result<BranchInfo> follow_branch(Tx&, std::string_view bucket, std::string_view name,
+                                                         bool on) = 0;
+  /// Another number after each change of the branch's own rows, as long as the tree is open.
+  [[nodiscard]] virtual Result<Seq> last_change(Tx&, BranchId) = 0;
   [[nodiscard]] virtual Result<PinInfo> create_snapshot(Tx&, const Who&, BranchId, std::string_view name,
                                                         std::string_view message) = 0;
   /// The snapshot is gone at once; thin() removes what it alone kept. ENOENT.
@@ -300,6 +310,7 @@ class Tree {
   struct MergeBase {
     BranchId branch;
     Seq seq;
+    bool operator==(const MergeBase&) const = default;
   };
   /// The latest moments that both contain, none of which contains another: one, or several after criss-cross
   /// merges. EXDEV when there is none.
@@ -307,10 +318,28 @@ class Tree {
                                                                    const MergeBase& b) = 0;
   /// Before a merge is applied: pins both, and returns the source's moment.
   [[nodiscard]] virtual Result<Seq> begin_merge(Tx&, BranchId target, BranchId source) = 0;
-  /// After it: `target` contains `source` as of `moment`, and all that it contained. Gives up the pins of the
-  /// last such merge.
-  [[nodiscard]] virtual Result<void> end_merge(Tx&, const Who&, BranchId target, BranchId source,
-                                               Seq moment) = 0;
+  /// After it: `target` contains `source` as of `moment`, and all that it contained. The pins of the last
+  /// such merge become automatic ones, or go (`passing`: there is one every moment).
+  [[nodiscard]] virtual Result<void> end_merge(Tx&, const Who&, BranchId target, BranchId source, Seq moment,
+                                               bool passing = false) = 0;
+  /// What a follower has of its own where its parent has changed too (O4), by the parent's nodes: bits of
+  /// Own.
+  enum Own : std::uint32_t {
+    own_content = 1,
+    own_place = 2,
+    own_mode = 4,
+    own_owner = 8,
+    own_xattrs = 16,
+    own_deletion = 32,
+    own_name = 64,  ///< a name of its own, or a deleted directory, hides the parent's node
+  };
+  using Kept = std::map<NodeId, std::uint32_t>;
+  /// In the merge that left the target's own standing, after end_merge().
+  [[nodiscard]] virtual Result<void> keep_own(Tx&, BranchId target, BranchId source, Seq moment,
+                                              const Kept&) = 0;
+  /// Of all that the view has kept so, what `base` knows the other side of and not the decision: there the
+  /// base says nothing about who changed what.
+  [[nodiscard]] virtual Result<Kept> kept_own(Tx&, const Chain&, const MergeBase& base) = 0;
   /// Ends an orphan that nobody refers to any more. Does nothing when it has a name.
   [[nodiscard]] virtual Result<void> reap(Tx&, const Chain&, NodeId) = 0;
 

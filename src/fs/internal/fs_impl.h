@@ -4,6 +4,7 @@
 //   view_names.cpp  names and attributes                    view_io.cpp    handles, bytes, directories
 //   view_xattr.cpp  extended attributes                     work.cpp        background work as jobs
 //   merging.cpp, restoring.cpp  plans of steps              carrying_out.cpp  the steps become rows
+//   following.cpp   branches that follow their parents
 #pragma once
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -94,6 +95,7 @@ class FileSystemImpl final : public FileSystem {
   Result<void> rename_branch(const Who&, std::string_view bucket, std::string_view name,
                              std::string_view to) override;
   Result<void> protect_branch(const Who&, std::string_view bucket, std::string_view name, bool on) override;
+  Result<void> follow_branch(const Who&, std::string_view bucket, std::string_view name, bool on) override;
   Result<void> delete_snapshot(const Who&, std::string_view bucket, std::string_view name) override;
   Result<Tree::KeptMoment> moment(std::string_view bucket, std::string_view branch, std::optional<Seq>,
                                   std::optional<TimeNs>) override;
@@ -170,6 +172,7 @@ class FileSystemImpl final : public FileSystem {
   /// A handle or reference went away: if the node is an orphan nobody refers to, it is reaped soon.
   void released(BranchId, NodeId);
   [[nodiscard]] bool referenced(BranchId, NodeId) const;
+  /// By name: as somebody looks at it, so a follower has taken over what its parent has published (O2).
   [[nodiscard]] Result<std::shared_ptr<const BranchView>> branch_state(std::string_view bucket,
                                                                        std::string_view name);
   [[nodiscard]] Result<std::shared_ptr<const BranchView>> branch_state(BranchId);
@@ -204,6 +207,14 @@ class FileSystemImpl final : public FileSystem {
   [[nodiscard]] Result<T> with_published(const std::shared_ptr<const BranchView>& state,
                                          const std::function<Result<T>(Tx&)>& fn);
   [[nodiscard]] bool viewed(BranchId) const;
+  /// What the follower's parent has published since is taken over; nothing to do for others. One look at a
+  /// number when there is nothing new.
+  [[nodiscard]] Result<void> catch_up(BranchId) INDRA_EXCLUDES(follow_mutex_, followers_mutex_);
+  void catch_up_or_say(BranchId) INDRA_EXCLUDES(follow_mutex_, followers_mutex_);
+  /// Those that a mount shows.
+  void catch_up_mounted();
+  [[nodiscard]] Result<void> load_followers();
+  void follows(const BranchInfo&);
   void run_clockwork();
   void run_worker();
   [[nodiscard]] Result<void> publish_locked(Session& s) INDRA_REQUIRES(s.mutex);
@@ -235,6 +246,16 @@ class FileSystemImpl final : public FileSystem {
 
   mutable SharedMutex views_mutex_;
   std::vector<ViewImpl*> views_ INDRA_GUARDED_BY(views_mutex_);
+
+  struct Follower {
+    BranchId parent;
+    Seq seen = kSeqMax;    // the parent's last change that was looked at; kSeqMax: none yet
+    TimeNs failed_at = 0;  // 0: the last look went well
+  };
+  Mutex follow_mutex_;  // one at a time takes over
+  mutable Mutex followers_mutex_;
+  std::map<BranchId, Follower> followers_ INDRA_GUARDED_BY(followers_mutex_);
+  std::atomic<bool> any_followers_{false};
 
   mutable Mutex orphans_mutex_;
   std::unordered_map<SessionKey, bool, SessionKeyHash> orphans_

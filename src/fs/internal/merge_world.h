@@ -141,9 +141,10 @@ class MergeWorld {
   }
 
   /// Path -> "D mode", "F mode content" or "L target".
-  std::map<std::string, std::string> tree(const std::string& b) {
+  std::map<std::string, std::string> tree(const std::string& b) { return tree_of(view(b)); }
+  std::map<std::string, std::string> tree_of(View& v) {
     std::map<std::string, std::string> all;
-    walk(view(b), view(b).root(), "", all);
+    walk(v, v.root(), "", all);
     return all;
   }
 

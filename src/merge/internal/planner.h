@@ -14,6 +14,7 @@ struct Item {
   std::optional<DiffEntry::Side> b, s;  ///< absent: not there
   std::optional<NodeRow> t;             ///< its counterpart in the target
   std::optional<Tree::At> t_at;         ///< the counterpart's name; absent: none that matters
+  std::uint32_t unsure = 0;             ///< Tree::Own: what the base says nothing about
   [[nodiscard]] const std::string& path() const { return s ? s->path : b->path; }
   [[nodiscard]] const NodeRow& row() const { return s ? s->row : b->row; }
   [[nodiscard]] bool dir() const { return S_ISDIR(row().mode); }
@@ -31,15 +32,19 @@ struct Wish {
 class Planner {
  public:
   Planner(Tx& tx, Tree& tree, ContentStore& store, const MergeViews& views, const TextVerdicts& verdicts,
-          const MergePolicy& policy)
+          const MergePolicy& policy, std::unordered_set<NodeId>& stay)
       : tx_{tx},
         store_{store},
         verdicts_{verdicts},
         policy_{policy},
+        kept_{views.kept},
+        stay_{stay},
         base_{tx, tree, views.base, views.root},
         target_{tx, tree, views.target, views.root},
         source_{tx, tree, views.source, views.root} {}
   Result<MergePlan> run();
+  /// A move was not to be had: the plan must be made again, with that node where it is.
+  [[nodiscard]] bool again() const { return again_; }
 
  private:
   using Outcome = MergeConflict::Outcome;
@@ -78,6 +83,7 @@ class Planner {
   }
   Result<bool> would_loop(NodeId dir, NodeId into);
   Result<void> remove_directories();
+  /// 0: the follower hides it.
   Result<NodeId> target_dir(NodeId source_dir);
   Result<void> grant(const Wish&);
   Result<void> grant_directory(const NodeRow& row, const std::string& path, NodeId parent,
@@ -99,6 +105,10 @@ class Planner {
 
   [[nodiscard]] std::optional<Outcome> policy(const std::string& path) const;
   [[nodiscard]] bool wanted(const Item&) const;
+  void keep_own(const Item& i, std::uint32_t what) {
+    if (policy_.own_wins) plan_.kept[(i.s ? i.s->row : i.b->row).node] |= what;
+  }
+  [[nodiscard]] bool busy(NodeId n) const { return policy_.busy && policy_.busy(n); }
   void conflict(Kind, Outcome, const std::string& path, std::string second = {}, std::string detail = {});
 
   using Place = std::pair<NodeId, std::string>;
@@ -107,6 +117,9 @@ class Planner {
   ContentStore& store_;
   const TextVerdicts& verdicts_;
   const MergePolicy& policy_;
+  const Tree::Kept& kept_;
+  std::unordered_set<NodeId>& stay_;  ///< nodes of the source whose move is not to be had
+  bool again_ = false;
   OneSide base_, target_, source_;
   std::vector<Item> items_;
   std::unordered_map<NodeId, NodeId> same_dir_;  ///< of the source -> of the base: made anew at its path
@@ -116,6 +129,7 @@ class Planner {
   std::unordered_set<NodeId> stays_in_;  ///< directories of the target in which something moves about
   std::unordered_map<NodeId, NodeId> new_parent_;  ///< directories of the target that move
   std::unordered_map<NodeId, NodeId> put_as_;      ///< directories of the source -> of the target
+  std::unordered_set<NodeId> hidden_;              ///< directories of the source that the follower hides
   std::map<Place, Holder> claimed_;
   std::unordered_map<std::size_t, Place> given_;          ///< items that moved: where they are
   std::unordered_map<NodeId, NodeId> changed_;            ///< nodes of the target that have their `change`

@@ -24,7 +24,7 @@ struct TestTree {
   explicit TestTree(Tree::Options o = {}) : options{o} {
     char path[] = "/tmp/indra-tree-XXXXXX";
     dir = mkdtemp(path);
-    static const Migration migrations[] = {kTreeSchema, kTreeSchema2};
+    static const Migration migrations[] = {kTreeSchema, kTreeSchema2, kTreeSchema3};
     WriterOptions w;
     w.create = true;
     w.migrations = migrations;

@@ -46,6 +46,7 @@ struct BranchState {
   Seq last_hard;          ///< highest snapshot, fork or merge base
   Seq last_change;        ///< 0: unknown or none since the last pin
   bool has_past = false;  ///< may have rows in *_past
+  bool scratch = false;   ///< see create_scratch()
 };
 
 class TreeImpl final : public Tree {
@@ -61,7 +62,11 @@ class TreeImpl final : public Tree {
   Result<Chain> chain(Tx&, BranchId) override;
   Result<Chain> chain_at(Tx&, BranchId, Seq) override;
   Result<BranchInfo> create_branch(Tx&, const Who&, std::string_view bucket, std::string_view name,
-                                   BranchId from, Seq at) override;
+                                   BranchId from, Seq at, bool follow) override;
+  Result<BranchInfo> create_scratch(Tx&, BranchId from, Seq at) override;
+  void end_scratch(Tx&, BranchId) override;
+  Result<BranchInfo> follow_branch(Tx&, std::string_view bucket, std::string_view name, bool on) override;
+  Result<Seq> last_change(Tx&, BranchId) override;
   Result<PinInfo> create_snapshot(Tx&, const Who&, BranchId, std::string_view name,
                                   std::string_view message) override;
   Result<void> delete_snapshot(Tx&, const Who&, std::string_view bucket, std::string_view name) override;
@@ -118,7 +123,10 @@ class TreeImpl final : public Tree {
   Result<Ancestry> ancestry(Tx&, BranchId, Seq at) override;
   Result<std::vector<MergeBase>> merge_bases(Tx&, const MergeBase& a, const MergeBase& b) override;
   Result<Seq> begin_merge(Tx&, BranchId target, BranchId source) override;
-  Result<void> end_merge(Tx&, const Who&, BranchId target, BranchId source, Seq moment) override;
+  Result<void> end_merge(Tx&, const Who&, BranchId target, BranchId source, Seq moment,
+                         bool passing) override;
+  Result<void> keep_own(Tx&, BranchId target, BranchId source, Seq moment, const Kept&) override;
+  Result<Kept> kept_own(Tx&, const Chain&, const MergeBase& base) override;
   Result<Stats> stats(Tx&, const Chain&) override;
   Result<std::vector<ChangeRow>> changes(Tx&, Seq after, int limit) override;
   Result<int> forget_changes(Tx&, std::int64_t keep, TimeNs before, int limit) override;
@@ -135,6 +143,8 @@ class TreeImpl final : public Tree {
     Seq seq;
   };
   Result<Moment> moment(Tx&, BranchId, Seq at);  ///< where `at` is kept; {branch, kSeqMax} is the head
+  /// A row of `branches` as of a moment of its parent, which is pinned.
+  Result<BranchState*> add_branch(Tx&, BucketId, std::string_view name, BranchId from, Seq at);
   Result<Seq> add_pin(Tx&, BranchState&, PinKind, Seq at, std::string_view name, std::string_view message);
 
   // branch_life.cpp
@@ -189,7 +199,8 @@ class TreeImpl final : public Tree {
   Result<NodeRow> remove(Tx&, const Who&, const Chain&, NodeId parent, std::string_view name, bool dir);
 
   // ancestry.cpp
-  Result<void> relax_pin(Tx&, BranchId, Seq);  ///< a merge's pin that no merge needs becomes an automatic one
+  /// A merge's pin that no merge needs becomes an automatic one, or is given up.
+  Result<void> relax_pin(Tx&, BranchId, Seq, bool give_up);
 
   // rename.cpp
   Result<bool> within(Tx&, const Chain&, NodeId dir, NodeId ancestor);  ///< dir is `ancestor` or below it
