@@ -3,6 +3,7 @@
 
 #include "cli/app.h"
 #include "cli/coord.h"
+#include "cli/not_empty.h"
 #include "cli/terminal.h"
 #include "events/own_work.h"
 
@@ -23,13 +24,13 @@ void add_branch(CLI::App& app, Context& ctx) {
   group->require_subcommand(1);
   struct Options {
     std::string name, from = "main", snapshot, at;
-    bool committed = false;
+    bool committed = false, follow = false;
   };
   auto o = std::make_shared<Options>();
   CLI::App* create =
       add_verb(*group, ctx, "create", "Fork a branch: at once, whatever its size",
-               "  indrafs branch create agent\n  indrafs branch create fix --from agent\n  indrafs branch "
-               "create old --from-snapshot monday",
+               "  indrafs branch create agent\n  indrafs branch create fix --from agent --follow\n  indrafs "
+               "branch create old --from-snapshot monday",
                [&ctx, o]() -> Result<int> {
                  check_name(o->name);
                  Place p;
@@ -42,16 +43,23 @@ void add_branch(CLI::App& app, Context& ctx) {
                                                        {"from", name_to_json(o->from)},
                                                        {"from_snapshot", name_to_json(o->snapshot)},
                                                        {"at", p.at},
-                                                       {"committed", o->committed}}));
+                                                       {"committed", o->committed},
+                                                       {"follow", o->follow}}));
                  if (ctx.json) fmt::print("{}\n", j.dump(2));
                  return 0;
                });
   create->add_option("NAME", o->name, "of the new branch")->required();
-  create->add_option("--from", o->from, "the branch to fork (default: main)");
+  create->add_option("--from", o->from, "the branch to fork (default: main)")->check(not_empty);
   auto* snapshot = create->add_option("--from-snapshot", o->snapshot, "fork it as it was in this snapshot");
-  create->add_option("--at", o->at, "fork it as it was then: '2026-01-31 12:00', '2h ago', yesterday, seq:N")
-      ->excludes(snapshot);
+  snapshot->check(not_empty);
+  auto* at = create->add_option("--at", o->at,
+                                "fork it as it was then: '2026-01-31 12:00', '2h ago', yesterday, seq:N");
+  at->excludes(snapshot)->check(not_empty);
   create->add_flag("--committed", o->committed, "without what files being written hold so far");
+  create
+      ->add_flag("--follow", o->follow, "it takes over what that branch changes later; its own changes stand")
+      ->excludes(snapshot)
+      ->excludes(at);
   add_json(create, ctx);
   CLI::App* list =
       add_verb(*group, ctx, "list", "List the branches", "  indrafs branch list", [&ctx]() -> Result<int> {
@@ -64,7 +72,7 @@ void add_branch(CLI::App& app, Context& ctx) {
           for (const Json& b : rows) {
             const std::string parent = name_of(b, "parent");
             fmt::print("{:<24} {}{}{}\n", name_of(b, "name"), time_text(int_field(b, "created")),
-                       parent.empty() ? "" : "  from " + parent,
+                       parent.empty() ? "" : (bool_field(b, "follows") ? "  follows " : "  from ") + parent,
                        bool_field(b, "protected") ? "  protected" : "");
           }
         return 0;
@@ -112,6 +120,14 @@ void add_branch(CLI::App& app, Context& ctx) {
       });
   protect->add_option("NAME", p->name, "which")->required();
   protect->add_flag("--off", p->off, "writable again");
+  auto f = std::make_shared<Rename>();
+  CLI::App* follow = add_verb(
+      *group, ctx, "follow", "Let a fork take over what its parent changes; its own changes stand",
+      "  indrafs branch follow agent\n  indrafs branch follow --off agent", [f, send]() -> Result<int> {
+        return send({{"verb", "branch_follow"}, {"name", name_to_json(f->name)}, {"on", !f->off}});
+      });
+  follow->add_option("NAME", f->name, "which")->required();
+  follow->add_flag("--off", f->off, "it stays as it is now");
   add_refresh(*group, ctx);
 }
 

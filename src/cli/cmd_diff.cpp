@@ -42,6 +42,7 @@ Result<Side> side(Context& ctx, const std::string& text) {
   }
   if (const std::size_t colon = text.find(':'); colon != text.npos) {
     if (colon != 0) s.place.branch = text.substr(0, colon);
+    if (colon + 1 == text.size()) throw Usage{text + " says no moment; the branch alone is its head"};
     INDRA_TRY(ctx.as_of(s.place, {}, text.substr(colon + 1)));
     return s;
   }

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "cli/app.h"
+#include "cli/not_empty.h"
 #include "daemon/daemon.h"
 
 namespace indra::cli {
@@ -135,9 +136,10 @@ void add_mount(CLI::App& app, Context& ctx) {
                             [&ctx, a] { return mount(ctx, *a); });
   verb->add_option("MOUNTPOINT", a->mountpoint, "a directory; it is not made")->required();
   verb->add_option("--branch", a->branch, "the branch (default: main)");
-  verb->add_option("--at-snapshot,--snapshot", a->snapshot, "a snapshot instead, read-only");
-  verb->add_option("--at", a->at,
-                   "the branch as it was then, read-only: '2026-01-31 12:00', '2h ago', seq:N");
+  verb->add_option("--at-snapshot,--snapshot", a->snapshot, "a snapshot instead, read-only")
+      ->check(not_empty);
+  verb->add_option("--at", a->at, "the branch as it was then, read-only: '2026-01-31 12:00', '2h ago', seq:N")
+      ->check(not_empty);
   verb->add_option("--layout", a->layout,
                    "vault: with branches/ and snapshots/ beside it; plain: the branch alone")
       ->check(CLI::IsMember({"vault", "plain"}));

@@ -6,6 +6,7 @@
 #include <ctime>
 
 #include "cli/app.h"
+#include "cli/not_empty.h"
 #include "cli/terminal.h"
 
 namespace indra::cli {
@@ -93,8 +94,10 @@ Result<void> Context::as_of(Place& p, const std::string& snapshot, const std::st
 }
 
 void add_as_of(CLI::App* verb, std::string& snapshot, std::string& at) {
-  auto* s = verb->add_option("--snapshot", snapshot, "as it was in this snapshot");
-  verb->add_option("--at", at, "as it was then: '2026-01-31 12:00', '2h ago', yesterday, seq:N")->excludes(s);
+  auto* s = verb->add_option("--snapshot", snapshot, "as it was in this snapshot")->check(not_empty);
+  verb->add_option("--at", at, "as it was then: '2026-01-31 12:00', '2h ago', yesterday, seq:N")
+      ->excludes(s)
+      ->check(not_empty);
 }
 
 }  // namespace indra::cli

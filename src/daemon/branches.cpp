@@ -1,4 +1,4 @@
-// branch create, delete, rename, protect; snapshot delete; where a moment is kept.
+// branch create, delete, rename, protect, follow; snapshot delete; where a moment is kept.
 #include <cerrno>
 
 #include "daemon/internal/verbs.h"
@@ -35,7 +35,7 @@ Result<std::optional<Seq>> seq_field(const Json& request) {
   return Seq{(*at)["seq"].get<std::int64_t>()};
 }
 
-// {"name", "from", "from_snapshot", "at": {"seq"}, "committed"}
+// {"name", "from", "from_snapshot", "at": {"seq"}, "committed", "follow"}
 Result<Json> verb_branch_create(Call& c) {
   INDRA_LET(const std::string name, required(c, "name"));
   FileSystem::ForkFrom from;
@@ -44,6 +44,7 @@ Result<Json> verb_branch_create(Call& c) {
   from.snapshot = name_field(c.request, "from_snapshot").value_or("");
   INDRA_LET(from.seq, seq_field(c.request));
   from.committed = bool_field(c.request, "committed");
+  from.follow = bool_field(c.request, "follow");
   const auto made = c.fs.fork(who(c), bucket_of(c.request), name, from);
   if (!made) return Failure{explained(made.error())};
   Json j = {{"name", name_to_json(made->name)},
@@ -79,6 +80,14 @@ Result<Json> verb_branch_rename(Call& c) {
 Result<Json> verb_branch_protect(Call& c) {
   INDRA_LET(const std::string name, required(c, "name"));
   if (auto r = c.fs.protect_branch(who(c), bucket_of(c.request), name, bool_field(c.request, "on")); !r)
+    return Failure{explained(r.error())};
+  return Json::object();
+}
+
+// {"name", "on"}
+Result<Json> verb_branch_follow(Call& c) {
+  INDRA_LET(const std::string name, required(c, "name"));
+  if (auto r = c.fs.follow_branch(who(c), bucket_of(c.request), name, bool_field(c.request, "on")); !r)
     return Failure{explained(r.error())};
   return Json::object();
 }

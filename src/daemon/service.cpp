@@ -82,7 +82,8 @@ Json branch_json(const BranchInfo& b, const std::map<BranchId, std::string>& nam
           {"parent", parent != names.end() ? name_to_json(parent->second) : Json(nullptr)},
           {"fork_seq", b.fork_seq.raw()},
           {"created", b.created},
-          {"protected", b.protect}};
+          {"protected", b.protect},
+          {"follows", b.follow}};
 }
 
 Result<Json> verb_branch_list(Call& c) {
@@ -171,6 +172,7 @@ const std::map<std::string_view, Verb> kVerbs = {
     {"branch_delete", verb_branch_delete},
     {"branch_rename", verb_branch_rename},
     {"branch_protect", verb_branch_protect},
+    {"branch_follow", verb_branch_follow},
     {"branch_refresh", verb_branch_refresh},
     {"merge", verb_merge},
     {"moment", verb_moment},

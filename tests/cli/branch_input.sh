@@ -63,6 +63,19 @@ for at in soon 'seq:' seq:x '@'; do
   refused 2 "" $i branch create fresh --at "$at"
   refused 2 "" $i restore :/f --at "$at"
 done
+# A moment or name that is empty is no moment: it was not left out.
+for verb in 'branch create fresh' 'restore :/f' 'cat :/f' 'ls :/' 'log :/f' "mount $PWD/none"; do
+  for option in --at --snapshot; do
+    [[ $verb == branch* && $option == --snapshot ]] && option=--from-snapshot
+    [[ $verb == log* && $option == --snapshot ]] && continue
+    refused 2 "$option: it is empty" $i $verb "$option" ''
+  done
+done
+refused 2 "says no moment" $i diff agent: main
+# Following: main, and moments.
+refused 1 "forked from nothing" $i branch follow main
+refused 1 "there is no branch" $i branch follow nobody
+refused 2 "" $i branch create fresh --follow --at seq:1
 # Paths.
 refused 1 "/none" $i restore :/none --snapshot first
 refused 1 "/none" $i undelete :/none

@@ -30,6 +30,7 @@ Result<Json> verb_branch_create(Call&);  // branch, snapshot, --at  branches.cpp
 Result<Json> verb_branch_delete(Call&);
 Result<Json> verb_branch_rename(Call&);
 Result<Json> verb_branch_protect(Call&);
+Result<Json> verb_branch_follow(Call&);
 Result<Json> verb_snapshot_delete(Call&);
 Result<Json> verb_moment(Call&);
 Result<Json> verb_merge(Call&);  // merge, branch refresh  merging.cpp
