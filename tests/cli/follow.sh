@@ -55,7 +55,7 @@ expect 0 $i fsck
 mkdir m v
 here=$PWD
 ear=
-trap 'cd /; [[ -z $ear ]] || kill $ear 2>/dev/null; for d in m v; do fusermount3 -uz "$here/$d" 2>/dev/null || true; done' EXIT
+trap 'cd /; [[ -z $ear ]] || kill $ear 2>/dev/null || true; for d in m v; do fusermount3 -uz "$here/$d" 2>/dev/null || true; done' EXIT
 expect 0 $i mount --layout plain m
 expect 0 $i mount --layout plain --branch view v
 # until COMMAND...: at last it succeeds
