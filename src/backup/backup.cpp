@@ -209,8 +209,10 @@ class Backup {
       return std::tuple{a.where, !a.torn, a.index, a.root, a.length} <
              std::tuple{b.where, !b.torn, b.index, b.root, b.length};
     });
-    const auto same = std::ranges::unique(wanted_, {}, &Want::where);
-    wanted_.erase(same.begin(), same.end());
+    // Not std::ranges::unique: Clang 14 does not compile it with the library of GCC 12.
+    wanted_.erase(std::unique(wanted_.begin(), wanted_.end(),
+                              [](const Want& a, const Want& b) { return a.where == b.where; }),
+                  wanted_.end());
     std::uint64_t total = 0, done = 0;
     std::vector<Want> missing;
     for (const Want& w : wanted_) {
