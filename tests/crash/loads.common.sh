@@ -35,7 +35,7 @@ check_git() {
 
 sqlite_load() {  # DATABASE MODE
   python3 - "$1" "$2" "$logs/rows" <<'PYTHON' || return 0
-import sqlite3, sys
+import os, sqlite3, sys
 path, mode, log = sys.argv[1:]
 try:
     db = sqlite3.connect(path, isolation_level=None, timeout=60)
@@ -49,6 +49,8 @@ try:
         db.execute("INSERT INTO t VALUES(?, randomblob(?))", (n, n * 7919 % 6000))
         if n > 200: db.execute("DELETE FROM t WHERE n = ?", (n - 200,))
         db.execute("COMMIT")
+        # SQLite takes a directory that it cannot open, as in a filesystem that is gone, for one that it has synced.
+        os.close(os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY))
         with open(log, "a") as f: f.write("%d ok\n" % n)
 except (sqlite3.Error, OSError):
     pass
