@@ -245,6 +245,7 @@ constexpr Case kCases[] = {
     {"F20", mended, "DROP INDEX orphans"},
     {"F20", mended, "DROP INDEX snapshots_by_name"},
     {"F20", mended, "DROP VIEW v_tree"},
+    {"F20", mended, "DROP TRIGGER patches_update"},
     {"F20", stays, "DROP TABLE merges"},
     // files being written
     {"F19", stays, "INSERT INTO sessions VALUES(1, 99999, (SELECT max(id) FROM blobs), 0, 0)"},

@@ -232,6 +232,7 @@ class MemView final : public View {
     return n->attr;
   }
   Result<NodeId> parent_of(NodeId node) override {
+    op("parent_of");
     const std::lock_guard lock{tree_->mutex_};
     INDRA_LET(Node * n, any(node));
     return n->parent;

@@ -641,17 +641,23 @@ int Raiser::replay_as(const Token& t) {
 
 // --- where things are --------------------------------------------------------------------------------
 
-/// Where a node is as far as replays have come; but not `but`.
+/// Where a node is as far as replays have come; but not `but`. Who looks where it truly is waits for the
+/// mutation under way, and sees what that did: it is looked up once more whether a deed waits.
 std::optional<Raiser::Place> Raiser::place_of(WireId node, const Place* but) {
-  {
-    const MutexLock lock{mutex_};
-    if (const auto it = nodes_.find(node); it != nodes_.end())
-      for (const TokenPtr& t : it->second) {
-        const Place& p = t->node == node ? t->from : t->to;
-        if (p.parent != 0 && (but == nullptr || p != *but)) return p;
-      }
-  }
-  return true_place(node, but);
+  if (auto p = place_that_waits(node, but)) return p;
+  auto truly = true_place(node, but);
+  if (auto p = place_that_waits(node, but)) return p;
+  return truly;
+}
+
+std::optional<Raiser::Place> Raiser::place_that_waits(WireId node, const Place* but) const {
+  const MutexLock lock{mutex_};
+  if (const auto it = nodes_.find(node); it != nodes_.end())
+    for (const TokenPtr& t : it->second) {
+      const Place& p = t->node == node ? t->from : t->to;
+      if (p.parent != 0 && (but == nullptr || p != *but)) return p;
+    }
+  return std::nullopt;
 }
 
 std::optional<Raiser::Place> Raiser::true_place(WireId node, const Place* but) {

@@ -56,8 +56,15 @@ Result<Entry> Adapter::replay_lookup(Call& c, WireId parent, std::string_view na
     const auto n = raiser_.staged(name);
     return n ? replayed(parent, *n) : Entry{};
   }
-  if (const auto n = raiser_.before(parent, name)) return n->id != 0 ? replayed(parent, *n) : Entry{};
-  return lookup(c, parent, name);
+  const auto as_before = [&](const Raiser::Node& n) { return n.id != 0 ? replayed(parent, n) : Entry{}; };
+  if (const auto n = raiser_.before(parent, name)) return as_before(*n);
+  auto truly = lookup(c, parent, name);
+  // It waits for the mutation under way, and tells what that did: whose deed waits by now.
+  if (const auto n = raiser_.before(parent, name)) {
+    if (truly) undo(truly->id);
+    return as_before(*n);
+  }
+  return truly;
 }
 
 Result<Entry> Adapter::replay_make(Call&, WireId parent, std::string_view name) {

@@ -68,7 +68,7 @@ for verb in 'branch create fresh' 'restore :/f' 'cat :/f' 'ls :/' 'log :/f' "mou
   for option in --at --snapshot; do
     [[ $verb == branch* && $option == --snapshot ]] && option=--from-snapshot
     [[ $verb == log* && $option == --snapshot ]] && continue
-    refused 2 "$option: it is empty" $i $verb "$option" ''
+    refused 2 "it is empty" $i $verb "$option" ''
   done
 done
 refused 2 "says no moment" $i diff agent: main

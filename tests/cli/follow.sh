@@ -54,7 +54,8 @@ expect 0 $i fsck
 [[ -r /dev/fuse && -w /dev/fuse ]] || exit 0
 mkdir m v
 here=$PWD
-trap 'cd /; for d in m v; do fusermount3 -uz "$here/$d" 2>/dev/null || true; done' EXIT
+ear=
+trap 'cd /; [[ -z $ear ]] || kill $ear 2>/dev/null || true; for d in m v; do fusermount3 -uz "$here/$d" 2>/dev/null || true; done' EXIT
 expect 0 $i mount --layout plain m
 expect 0 $i mount --layout plain --branch view v
 # until COMMAND...: at last it succeeds
@@ -70,7 +71,7 @@ same "$(cat v/f)" four
 if command -v inotifywait >/dev/null; then
   inotifywait -q -m --format '%e %f' -e create v >heard 2>/dev/null &
   ear=$!
-  until_it grep -qs '^inotify .* ino:' /proc/$ear/fdinfo/*
+  until_it sh -c "grep -qs '^inotify .* ino:' /proc/$ear/fdinfo/*"
 fi
 echo six >m/f
 mkdir m/dir

@@ -139,6 +139,8 @@ class Raiser {
   [[nodiscard]] int replay_as(const Token&) INDRA_EXCLUDES(mutex_);
   void split(const TokenPtr&) INDRA_EXCLUDES(mutex_);
   [[nodiscard]] std::optional<Place> place_of(WireId node, const Place* but) INDRA_EXCLUDES(mutex_);
+  [[nodiscard]] std::optional<Place> place_that_waits(WireId node, const Place* but) const
+      INDRA_EXCLUDES(mutex_);
   [[nodiscard]] std::optional<Place> true_place(WireId node, const Place* but);
   [[nodiscard]] static std::optional<Place> search(Slot&, NodeId parent, NodeId node, const Place* but);
   [[nodiscard]] bool address(const Place&, RaiseOrder::Place& out) INDRA_EXCLUDES(mutex_);

@@ -1,0 +1,66 @@
+// Deeds that come while an earlier one is being raised (docs/design/editor-events.md, E4).
+#include <functional>
+#include <thread>
+
+#include "mount/internal/test_events.h"
+
+namespace indra {
+namespace {
+
+// The next deed comes while the way to an event's directory is looked for: that is where it was before the
+// deed.
+TEST_F(EventsLater, E4_a_directory_goes_while_an_event_in_it_is_raised) {
+  std::function<void()> next;
+  std::atomic<bool> armed{false};
+  views_.on_operation = [&](std::string_view op) {
+    if (op == "parent_of" && armed.exchange(false)) next();
+  };
+  start();
+  for (const char* d : {"goes", "moves", "here"}) make_dir(d);
+  make_file("goes/f");
+  make_file("moves/f");
+  for (const char* f : {"goes/f", "moves/f"}) ASSERT_TRUE(exists(f));
+  watch("", "top");
+  watch("goes", "goes");
+  watch("moves", "moves");
+  watch("here", "here");
+  next = [&] { remove_dir("goes"); };
+  armed = true;
+  rename("goes/f", "here/1");
+  EXPECT_EQ(heard(), (Heard{"goes: MOVED_FROM f #1", "here: MOVED_TO 1 #1", "goes: DELETE_SELF",
+                            "goes: IGNORED", "top: DELETE|ISDIR goes"}));
+  EXPECT_FALSE(armed);
+  next = [&] { rename("moves", "moved"); };
+  armed = true;
+  rename("moves/f", "here/2");
+  EXPECT_EQ(heard(), (Heard{"moves: MOVED_FROM f #1", "here: MOVED_TO 2 #1", "top: MOVED_FROM|ISDIR moves #2",
+                            "top: MOVED_TO|ISDIR moved #2", "moves: MOVE_SELF"}));
+  EXPECT_FALSE(armed);
+  EXPECT_EQ(figures().lost, 0u);
+}
+
+// The same while the process looks a name up.
+TEST_F(EventsLater, E4_a_name_goes_while_it_is_looked_up_for_an_event) {
+  std::function<void()> next;
+  std::atomic<bool> armed{false};
+  const auto here = std::this_thread::get_id();
+  views_.on_operation = [&](std::string_view op) {
+    if (op == "lookup" && std::this_thread::get_id() != here && armed.exchange(false)) next();
+  };
+  start();
+  make_file("f");
+  watch("", "top");
+  next = [&] { rename("f", "g"); };
+  SetAttr mode;
+  mode.mode = 0600;
+  const NodeId f = node("f");
+  armed = true;
+  ASSERT_TRUE(outside().setattr({}, f, mode));
+  EXPECT_EQ(heard(), (Heard{"top: ATTRIB f", "top: MOVED_FROM f #1", "top: MOVED_TO g #1"}));
+  EXPECT_FALSE(armed);
+  EXPECT_EQ(figures().lost, 0u);
+  EXPECT_TRUE(exists("g") && !exists("f"));
+}
+
+}  // namespace
+}  // namespace indra
