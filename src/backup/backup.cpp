@@ -25,7 +25,6 @@ using namespace backup;
 
 constexpr std::uint64_t kSmallPack = 8ull << 20;
 constexpr std::size_t kSmallPacks = 32;  // more of them are made one
-constexpr std::size_t kDamageTold = 1000;
 
 std::string real_path(const std::string& path) {
   std::array<char, PATH_MAX> buffer{};

@@ -35,6 +35,8 @@ struct BackupOptions {
   BackupProgress progress{};
   FaultPoints faults{};  ///< "backup.copy", "backup.block", "backup.state", "backup.renamed"
 };
+inline constexpr std::size_t kDamageTold = 1000;  ///< a report names no more
+
 struct BackupReport {
   std::uint64_t number = 0;                     ///< of this backup in DEST, from 1
   std::uint64_t blocks = 0, bytes = 0;          ///< that it consists of

@@ -44,10 +44,6 @@ std::uint32_t pack_of(std::string_view name) {
 
 }  // namespace
 
-Fd::~Fd() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
 Result<Fd> open_to_read(const std::string& path) {
   Fd fd{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW)};
   if (!fd) return fail(errno, "open " + path);

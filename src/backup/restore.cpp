@@ -18,7 +18,6 @@ namespace {
 
 using namespace backup;
 
-constexpr std::size_t kDamageTold = 1000;
 // More numbers than the vault that was lost can have given since its backup.
 constexpr std::int64_t kGap = std::int64_t{1} << 32;
 

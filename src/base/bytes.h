@@ -30,6 +30,9 @@ void store_le(std::byte* p, T v) {
   std::memcpy(p, &v, sizeof v);
 }
 
+inline std::uint32_t load_be32(const std::byte* p) { return __builtin_bswap32(load_le<std::uint32_t>(p)); }
+inline void store_be32(std::byte* p, std::uint32_t v) { store_le<std::uint32_t>(p, __builtin_bswap32(v)); }
+
 [[nodiscard]] std::string to_hex(ByteView b);
 /// nullptr-free: an empty vector when `s` is not an even number of hex digits.
 [[nodiscard]] Bytes from_hex(std::string_view s);

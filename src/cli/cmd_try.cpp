@@ -122,7 +122,7 @@ Result<std::string> make_fork(Client& client, const Place& from, const std::stri
 
 enum class Outcome { kept, dropped, merged };
 
-Outcome ask(const Context& ctx, const std::string& name) {
+Outcome choose(const Context& ctx, const std::string& name) {
   if (::isatty(STDIN_FILENO) != 1 || ::isatty(STDERR_FILENO) != 1) return Outcome::kept;
   for (;;) {
     fmt::print(stderr, "indrafs: {}: [m]erge the branch {}, [k]eep it, or [d]rop it? ", ctx.verb,
@@ -205,7 +205,7 @@ Result<int> run_try(Context& ctx, const TryArgs& o) {
     else if (o.merge)
       outcome = status == 0 ? Outcome::merged : Outcome::kept;
     else
-      outcome = ask(ctx, name);
+      outcome = choose(ctx, name);
   }
   if (outcome == Outcome::merged) {
     const auto conflicts = merge_into(ctx, *client, name, here.place);

@@ -14,25 +14,13 @@
 #include <mutex>
 #include <thread>
 
+#include "base/fd.h"
 #include "cli/host.h"
 
 namespace indra::cli {
 namespace {
 
-class Fd {
- public:
-  explicit Fd(int fd) : fd_{fd} {}
-  ~Fd() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Fd(const Fd&) = delete;
-  Fd& operator=(const Fd&) = delete;
-  [[nodiscard]] int get() const { return fd_; }
-
- private:
-  const int fd_;
-};
-using Dir = std::shared_ptr<Fd>;
+using Dir = std::shared_ptr<const Fd>;
 
 TimeNs time_of(const timespec& t) { return static_cast<TimeNs>(t.tv_sec) * kSecond + t.tv_nsec; }
 
@@ -79,11 +67,11 @@ Result<void> read_xattrs(int fd, Item& i) {
   return {};
 }
 
-std::atomic<std::uint64_t> last_id{0};
+std::atomic<std::uint64_t> last_item{0};
 
 /// The rest of a file that is too large for one message, or has holes.
 Result<void> send_parts(int fd, Item i, const ItemSinks& to, bool seekable) {
-  const std::uint64_t id = ++last_id, size = i.size;
+  const std::uint64_t id = ++last_item, size = i.size;
   i.id = id;
   i.more = true;
   const std::string path = i.path;

@@ -9,27 +9,11 @@
 #include <array>
 #include <cerrno>
 
+#include "base/fd.h"
 #include "cli/host.h"
 
 namespace indra::cli {
 namespace {
-
-class Fd {
- public:
-  explicit Fd(int fd = -1) : fd_{fd} {}
-  Fd(Fd&& o) noexcept : fd_{o.fd_} { o.fd_ = -1; }
-  Fd& operator=(Fd&& o) noexcept {
-    std::swap(fd_, o.fd_);
-    return *this;
-  }
-  ~Fd() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  [[nodiscard]] int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 std::pair<std::string, std::string> cut(const std::string& path) {
   const std::size_t slash = path.rfind('/');

@@ -13,8 +13,6 @@ namespace indra {
 namespace {
 
 Who who(const Call& c) { return {c.caller.uid, c.caller.pid, "indrafs", "cli"}; }
-std::string bucket_of(const Json& request) { return text_field(request, "bucket", "main"); }
-
 Result<std::string> required(Call& c, const char* key) {
   auto name = name_field(c.request, key);
   if (!name || name->empty()) return fail(EINVAL, key);

@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <fstream>
 
+#include "base/fd.h"
 #include "base/log.h"
 #include "daemon/internal/mounts.h"
 #include "daemon/server.h"
@@ -28,22 +29,6 @@ sigset_t ending_signals() {
   for (const int n : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&s, n);
   return s;
 }
-
-class Fd {
- public:
-  explicit Fd(int fd) : fd_{fd} {}
-  ~Fd() { reset(); }
-  Fd(const Fd&) = delete;
-  Fd& operator=(const Fd&) = delete;
-  void reset() {
-    if (fd_ >= 0) ::close(fd_);
-    fd_ = -1;
-  }
-  [[nodiscard]] int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 constexpr int kTrimEvery = 10'000;  // ms
 constexpr std::size_t kTrimAbove = 24 << 20;

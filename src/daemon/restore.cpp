@@ -10,8 +10,6 @@ namespace indra {
 namespace {
 
 Who who(const Call& c) { return {c.caller.uid, c.caller.pid, "indrafs", "cli"}; }
-std::string bucket_of(const Json& request) { return text_field(request, "bucket", "main"); }
-
 Result<Json> tell(Call& c, const Result<Restored>& done) {
   if (!done) return Failure{explained(done.error())};
   Rows rows{c.io};

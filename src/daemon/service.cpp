@@ -23,8 +23,6 @@ CliFront cli_front;
 
 Who who(const Call& c) { return {c.caller.uid, c.caller.pid, "indrafs", "cli"}; }
 
-std::string bucket_of(const Json& request) { return text_field(request, "bucket", "main"); }
-
 Result<Json> verb_status(Call& c) {
   INDRA_LET(const FileSystem::Status s, c.fs.status());
   Json j = stats_json(s);

@@ -11,8 +11,6 @@
 namespace indra {
 namespace {
 
-std::string bucket_of(const Json& request) { return text_field(request, "bucket", "main"); }
-
 Error no_bucket(Error e) {
   if (e.code == std::errc::no_such_file_or_directory)
     e.context = "there is no " + e.context + "; there is main";

@@ -7,12 +7,6 @@
 namespace indra {
 namespace {
 
-std::unique_ptr<Db> open_db(const std::string& path) {
-  auto db = Db::open(path, {.create = true});
-  EXPECT_TRUE(db) << db.error().text();
-  return db ? std::move(*db) : nullptr;
-}
-
 TEST(DbTest, ANewFileHasOurPageSizeAndRoomForTheChecksum) {
   const TestDir dir;
   auto db = open_db(dir / "a.db");

@@ -23,8 +23,6 @@ std::uint64_t sum_of(const Mark::Record& r) {
   return fold(std::as_bytes(std::span{&r, 1}).first(sizeof r - sizeof r.checksum));
 }
 
-std::uint32_t be32(const std::byte* p) { return __builtin_bswap32(load_le<std::uint32_t>(p)); }
-
 struct Wal {
   bool header = false;  // a sound one
   std::uint32_t salt1 = 0, salt2 = 0;
@@ -42,28 +40,28 @@ Result<Wal> walk(const std::string& path, const char* vfs, const Mark::Record* m
   std::array<std::byte, kWalHeader> h;
   INDRA_LET(const bool whole, (*file)->read(0, h));
   if (!whole) return w;
-  const std::uint32_t magic = be32(h.data());
+  const std::uint32_t magic = load_be32(h.data());
   std::uint32_t s1 = 0, s2 = 0;
   wal_checksum(ByteView{h}.first(24), s1, s2);
-  if (magic != 0x377f0682 || be32(h.data() + 8) != kDbPage || s1 != be32(h.data() + 24) ||
-      s2 != be32(h.data() + 28))
+  if (magic != 0x377f0682 || load_be32(h.data() + 8) != kDbPage || s1 != load_be32(h.data() + 24) ||
+      s2 != load_be32(h.data() + 28))
     return w;
   w.header = true;
-  w.salt1 = be32(h.data() + 16);
-  w.salt2 = be32(h.data() + 20);
+  w.salt1 = load_be32(h.data() + 16);
+  w.salt2 = load_be32(h.data() + 20);
   std::array<std::byte, kWalFrame> f;
   std::optional<std::array<std::byte, 100>> first_page;
   for (std::uint32_t n = 1;; ++n) {
     INDRA_LET(const bool more, (*file)->read(kWalHeader + (n - 1) * std::uint64_t{kWalFrame}, f));
-    if (!more || be32(f.data() + 8) != w.salt1 || be32(f.data() + 12) != w.salt2) break;
+    if (!more || load_be32(f.data() + 8) != w.salt1 || load_be32(f.data() + 12) != w.salt2) break;
     wal_checksum(ByteView{f}.first(8), s1, s2);
     wal_checksum(ByteView{f}.subspan(kWalFrameHeader), s1, s2);
-    if (s1 != be32(f.data() + 16) || s2 != be32(f.data() + 20)) break;
-    if (be32(f.data()) == 1) {
+    if (s1 != load_be32(f.data() + 16) || s2 != load_be32(f.data() + 20)) break;
+    if (load_be32(f.data()) == 1) {
       first_page.emplace();
       std::memcpy(first_page->data(), f.data() + kWalFrameHeader, first_page->size());
     }
-    if (be32(f.data() + 4) == 0) continue;
+    if (load_be32(f.data() + 4) == 0) continue;
     w.commits_to = n;
     if (first_page) w.first_page = first_page;
     const auto is = [&](const Mark::Record::Claim& c) {
@@ -188,9 +186,9 @@ Result<Inspected> inspect(const std::string& path, Disk& disk, const char* vfs) 
   }
   if (wal.first_page) header = *wal.first_page;
   out.exists = size != 0 || wal.first_page.has_value();
-  out.user_version = be32(header.data() + 60);
-  out.application_id = be32(header.data() + 68);
-  out.page_size = be32(header.data() + 16) >> 16;
+  out.user_version = load_be32(header.data() + 60);
+  out.application_id = load_be32(header.data() + 68);
+  out.page_size = load_be32(header.data() + 16) >> 16;
   out.spare = std::to_integer<unsigned>(header[20]);
   if (mark) {
     const bool same_boot = mark->boot != 0 && mark->boot == disk.boot();

@@ -8,8 +8,6 @@
 namespace indra {
 namespace {
 
-constexpr std::size_t kSummed = kDbPage - kDbSpare;
-
 constexpr std::uint64_t mix(std::uint64_t h, std::uint64_t w) {
   h = std::rotl(h ^ (w * 0x9E3779B185EBCA87ull), 29);
   return h * 0xC2B2AE3D27D4EB4Full + 0x165667B19E3779F9ull;

@@ -8,39 +8,13 @@
 #include <thread>
 #include <vector>
 
-#include "db/test_dir.h"
+#include "db/test_writer.h"
 #include "db/vfs.h"
-#include "db/writer.h"
 
 namespace indra {
 namespace {
 
-constexpr Migration kRows[] = {{"t: rows", "CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB)"}};
-
-WriterOptions options() {
-  WriterOptions o;
-  o.create = true;
-  o.migrations = kRows;
-  o.background = false;
-  return o;
-}
-
-std::unique_ptr<Writer> open_writer(const std::string& path, WriterOptions o = options()) {
-  auto w = Writer::open(path, std::move(o));
-  EXPECT_TRUE(w) << w.error().text();
-  return w ? std::move(*w) : nullptr;
-}
-
-Result<void> put(Writer& w, std::int64_t id) {
-  return w.mutate([&](Tx& tx) {
-    return Statement{tx, "INSERT INTO t (id, v) VALUES (?1, zeroblob(3000))"}.bind(1, id).run();
-  });
-}
-
-std::int64_t count(Writer& w) {
-  const auto r = w.read([](Tx& tx) { return tx.db().pragma("SELECT count(*) FROM t"); });
-  return r ? *r : -1;
-}
+Result<void> put_large(Writer& w, std::int64_t id) { return put_bytes(w, id, 3000); }
 
 /// Writes to WALs and syncs of them since it was made, in their order: "w" and "s".
 struct Seen {
@@ -70,14 +44,14 @@ std::int64_t count_after_cut(const TestDir& dir) {
 TEST(WriterTest, GivenACheckpoint_WhenTheWalStartsAgain_ThenACommitSyncsNothing) {
   const TestDir dir;
   auto w = open_writer(dir / "v.db");
-  for (int i = 0; i < 50; ++i) ASSERT_TRUE(put(*w, i));
+  for (int i = 0; i < 50; ++i) ASSERT_TRUE(put_large(*w, i));
   ASSERT_TRUE(w->checkpoint());
   EXPECT_TRUE(is_ended(dir));
   EXPECT_EQ(count_after_cut(dir), 50);
   for (int round = 1; round <= 3; ++round) {
     {
       const Seen seen;
-      ASSERT_TRUE(put(*w, 50 * round));
+      ASSERT_TRUE(put_large(*w, 50 * round));
       ASSERT_TRUE(w->commit());
       EXPECT_NE(seen.what.find('w'), std::string::npos);
       EXPECT_EQ(seen.what.find('s'), std::string::npos) << seen.what;
@@ -92,7 +66,7 @@ TEST(WriterTest, GivenACheckpoint_WhenTheWalStartsAgain_ThenACommitSyncsNothing)
 TEST(WriterTest, GivenACheckpoint_WhenItEndsTheWal_ThenThatIsSyncedBeforeTheNextWrite) {
   const TestDir dir;
   auto w = open_writer(dir / "v.db");
-  for (int i = 0; i < 50; ++i) ASSERT_TRUE(put(*w, i));
+  for (int i = 0; i < 50; ++i) ASSERT_TRUE(put_large(*w, i));
   ASSERT_TRUE(w->barrier());
   const Seen seen;
   ASSERT_TRUE(w->checkpoint());
@@ -103,15 +77,15 @@ TEST(WriterTest, GivenACheckpoint_WhenItEndsTheWal_ThenThatIsSyncedBeforeTheNext
 TEST(WriterTest, GivenAReader_WhenACheckpointComes_ThenTheWalIsNotEnded) {
   const TestDir dir;
   auto w = open_writer(dir / "v.db");
-  for (int i = 0; i < 20; ++i) ASSERT_TRUE(put(*w, i));
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(put_large(*w, i));
   ASSERT_TRUE(w->commit());
   auto reader = *Db::open(dir / "v.db", {.cache_kib = 256});
   ASSERT_TRUE(reader->execute("BEGIN"));
   ASSERT_EQ(*reader->pragma("SELECT count(*) FROM t"), 20);
-  for (int i = 20; i < 40; ++i) ASSERT_TRUE(put(*w, i));
+  for (int i = 20; i < 40; ++i) ASSERT_TRUE(put_large(*w, i));
   ASSERT_TRUE(w->checkpoint());
   EXPECT_FALSE(is_ended(dir));
-  ASSERT_TRUE(put(*w, 40));
+  ASSERT_TRUE(put_large(*w, 40));
   ASSERT_TRUE(w->barrier());
   EXPECT_EQ(count_after_cut(dir), 41);
   EXPECT_EQ(*reader->pragma("SELECT count(*) FROM t"), 20);
@@ -125,7 +99,7 @@ TEST(WriterTest, GivenAReader_WhenACheckpointComes_ThenTheWalIsNotEnded) {
 TEST(WriterTest, GivenAStrangerWhoUsedTheEndedWal_WhenItStartsAgain_ThenItsHeaderIsSynced) {
   const TestDir dir;
   auto w = open_writer(dir / "v.db");
-  for (int i = 0; i < 20; ++i) ASSERT_TRUE(put(*w, i));
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(put_large(*w, i));
   ASSERT_TRUE(w->checkpoint());
   ASSERT_TRUE(is_ended(dir));
   {
@@ -135,7 +109,7 @@ TEST(WriterTest, GivenAStrangerWhoUsedTheEndedWal_WhenItStartsAgain_ThenItsHeade
   EXPECT_FALSE(is_ended(dir));
   {
     const Seen seen;
-    ASSERT_TRUE(put(*w, 101));
+    ASSERT_TRUE(put_large(*w, 101));
     ASSERT_TRUE(w->commit());
     EXPECT_EQ(seen.what.substr(0, 2), "ws") << "the header, and its sync";
   }
@@ -147,7 +121,7 @@ TEST(WriterTest, GivenAStrangerWhoUsedTheEndedWal_WhenItStartsAgain_ThenItsHeade
 TEST(WriterTest, GivenASyncThatFails_WhenTheWalIsEnded_ThenNothingIsTakenAnyMore) {
   const TestDir dir;
   auto w = open_writer(dir / "v.db");
-  for (int i = 0; i < 20; ++i) ASSERT_TRUE(put(*w, i));
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(put_large(*w, i));
   ASSERT_TRUE(w->barrier());
   std::atomic<int> writes{0};
   set_vfs_fault([&](const DiskEvent& e) {
@@ -158,7 +132,7 @@ TEST(WriterTest, GivenASyncThatFails_WhenTheWalIsEnded_ThenNothingIsTakenAnyMore
   EXPECT_FALSE(w->checkpoint());
   set_vfs_fault(nullptr);
   EXPECT_EQ(writes, 1);
-  EXPECT_FALSE(put(*w, 100));
+  EXPECT_FALSE(put_large(*w, 100));
   w.reset();
   w = open_writer(dir / "v.db");
   EXPECT_EQ(count(*w), 20);
@@ -168,12 +142,12 @@ TEST(WriterTest, GivenASyncThatFails_WhenTheWalIsEnded_ThenNothingIsTakenAnyMore
 TEST(WriterTest, GivenManyMutations_WhenNoContentWaits_ThenWhoeverMadeThemManyCommits) {
   const TestDir dir;
   std::atomic<int> commits{0};
-  WriterOptions o = options();
+  WriterOptions o = quiet();
   o.background = true;
   o.idle_commit = o.busy_commit = o.barrier_every = 3600 * kSecond;
   o.committed = [&] { ++commits; };
   auto w = open_writer(dir / "v.db", o);
-  for (int i = 0; i < 2000; ++i) ASSERT_TRUE(put(*w, i));
+  for (int i = 0; i < 2000; ++i) ASSERT_TRUE(put_large(*w, i));
   EXPECT_GE(commits, 2000 / 128 - 2);
   EXPECT_EQ(count(*w), 2000);
 }
@@ -184,7 +158,7 @@ TEST(WriterTest, GivenManyMutations_WhenTheirContentWaits_ThenNoneIsCommittedBef
   std::atomic<std::int64_t> appended{0}, synced{0};
   std::int64_t row = -1;  // under the connection
   std::atomic<int> wrong{0}, commits{0};
-  WriterOptions o = options();
+  WriterOptions o = quiet();
   o.background = true;
   o.idle_commit = 1'000'000;
   o.content_dirty = [&] { return synced < appended; };
@@ -203,7 +177,7 @@ TEST(WriterTest, GivenManyMutations_WhenTheirContentWaits_ThenNoneIsCommittedBef
     threads.emplace_back([&, t] {
       for (std::int64_t i = 0; i < 600; ++i) {
         if (i % 3 == 0) {  // others have none
-          if (!put(*w, 1'000'000 + t * 1000 + i)) ++wrong;
+          if (!put_large(*w, 1'000'000 + t * 1000 + i)) ++wrong;
           continue;
         }
         const std::int64_t id = ++appended;

@@ -1,11 +1,14 @@
-// A directory of its own for one test, removed with all that is in it.
+// A directory of its own for one test, removed with all that is in it, and a database in it.
 #pragma once
+#include <gtest/gtest.h>
+
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
 
 #include "base/bytes.h"
+#include "db/db.h"
 
 namespace indra {
 
@@ -43,5 +46,11 @@ class TestDir {
  private:
   std::filesystem::path path_;
 };
+
+inline std::unique_ptr<Db> open_db(const std::string& path, const char* vfs = nullptr) {
+  auto db = Db::open(path, {.create = true, .vfs = vfs});
+  EXPECT_TRUE(db) << db.error().text();
+  return db ? std::move(*db) : nullptr;
+}
 
 }  // namespace indra

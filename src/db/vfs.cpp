@@ -17,14 +17,11 @@
 namespace indra {
 namespace {
 
-constexpr std::size_t kSummed = kDbPage - 8;
 constexpr std::uint32_t kNoFrame = std::numeric_limits<std::uint32_t>::max();
 constexpr std::uint32_t kWalMagic = 0x377f0682;  // checksums over little-endian words
 constexpr int kReserveStep = 256 << 10;
 constexpr std::size_t kHeld =
     96 << 10;  // bytes of new frames written at once; SQLite writes less than 128 KiB
-
-std::uint32_t be32(const std::byte* p) { return __builtin_bswap32(load_le<std::uint32_t>(p)); }
 
 // ---- hooks ----
 
@@ -160,7 +157,7 @@ int learn_magic(sqlite3_file* f, State& s) {
   if (s.magic_known) return SQLITE_OK;
   std::array<std::byte, 4> magic;
   if (const int rc = real(f)->pMethods->xRead(real(f), magic.data(), 4, 0); rc != SQLITE_OK) return rc;
-  s.foreign = be32(magic.data()) != kWalMagic;
+  s.foreign = load_be32(magic.data()) != kWalMagic;
   s.magic_known = true;
   return SQLITE_OK;
 }
@@ -179,10 +176,10 @@ int read_wal_page(sqlite3_file* f, State& s, void* out, sqlite3_int64 at, std::u
   rc = m->xRead(real(f), before.data(), 8,
                 frame == 1 ? 24 : at - static_cast<sqlite3_int64>(kWalFrameHeader + kWalFrame) + 16);
   if (rc != SQLITE_OK) return rc;
-  std::uint32_t s1 = be32(before.data()), s2 = be32(before.data() + 4);
+  std::uint32_t s1 = load_be32(before.data()), s2 = load_be32(before.data() + 4);
   wal_checksum(ByteView{bytes}.first(8), s1, s2);
   wal_checksum(ByteView{bytes}.subspan(kWalFrameHeader), s1, s2);
-  if (s1 != be32(bytes.data() + 16) || s2 != be32(bytes.data() + 20)) {
+  if (s1 != load_be32(bytes.data() + 16) || s2 != load_be32(bytes.data() + 20)) {
     log::error("{}: frame {} does not match its checksum", s.path, frame);
     return SQLITE_IOERR_DATA;
   }
@@ -205,8 +202,8 @@ void note_wal_write(State& s, const std::byte* in, int n, sqlite3_int64 at) {
     s.header_frame = frame;
     if (frame == s.unsummed) ++s.unsummed;
     if (frame == s.commit.frame) {
-      s.commit.sum1 = be32(in + 16);
-      s.commit.sum2 = be32(in + 20);
+      s.commit.sum1 = load_be32(in + 16);
+      s.commit.sum2 = load_be32(in + 20);
     }
     return;
   }
@@ -218,9 +215,10 @@ void note_wal_write(State& s, const std::byte* in, int n, sqlite3_int64 at) {
   }
   s.header_frame = 0;
   const std::byte* h = s.header.data();
-  if (be32(h + 4) == 0) return;  // not the last of its transaction
-  const std::uint32_t page = be32(h);
-  s.commit = {be32(h + 8), be32(h + 12), frame, be32(h + 16), be32(h + 20), page, page_checksum(page, in)};
+  if (load_be32(h + 4) == 0) return;  // not the last of its transaction
+  const std::uint32_t page = load_be32(h);
+  s.commit = {load_be32(h + 8),       load_be32(h + 12), frame, load_be32(h + 16), load_be32(h + 20), page,
+              page_checksum(page, in)};
 }
 
 int write_held(sqlite3_file* f, State& s) {
@@ -240,11 +238,9 @@ int read_sum_before(sqlite3_file* f, std::uint32_t frame, std::array<std::byte, 
   return real(f)->pMethods->xRead(real(f), out.data(), 8, frame == 1 ? 24 : place_of(frame - 1) + 16);
 }
 
-void store_be32(std::byte* at, std::uint32_t v) { store_le<std::uint32_t>(at, __builtin_bswap32(v)); }
-
 /// The frame's checksum, `before` being that of the frame before: SQLite's own is of a page without ours.
 void sum_frame(std::byte* header, const std::byte* page, const std::byte* before) {
-  std::uint32_t s1 = be32(before), s2 = be32(before + 4);
+  std::uint32_t s1 = load_be32(before), s2 = load_be32(before + 4);
   wal_checksum(ByteView{header, 8}, s1, s2);
   wal_checksum(ByteView{page, kDbPage}, s1, s2);
   store_be32(header + 16, s1);
@@ -258,7 +254,7 @@ void seal_page(std::uint32_t number, std::byte* page) {
 /// V3: a page goes into the WAL with its checksum, so that whoever moves it to the file, moves that along;
 /// and the frame's checksum is made to fit. SQLite reads both back from the file only.
 void seal_frame(std::byte* frame, const std::byte* before) {
-  seal_page(be32(frame), frame + kWalFrameHeader);
+  seal_page(load_be32(frame), frame + kWalFrameHeader);
   sum_frame(frame, frame + kWalFrameHeader, before);
 }
 
@@ -299,7 +295,7 @@ int hold_frame(sqlite3_file* f, State& s, const std::byte* in, int n, sqlite3_in
   const WalPosition before = s.commit;
   note_wal_write(s, frame, static_cast<int>(kWalFrameHeader), place_of(page));
   note_wal_write(s, frame + kWalFrameHeader, n, at);
-  const bool last = be32(frame + 4) != 0;
+  const bool last = load_be32(frame + 4) != 0;
   const int rc = last || s.held.size() >= kHeld ? write_held(f, s) : SQLITE_OK;
   if (rc != SQLITE_OK) s.commit = before;
   return rc;
@@ -337,7 +333,7 @@ int write_again(sqlite3_file* f, State& s, const std::byte* in, int n, sqlite3_i
       if (const int rc = m->xRead(real(f), bytes.data(), kWalFrameHeader, place_of(frame)); rc != SQLITE_OK)
         return rc;
       std::memcpy(body, in, kDbPage);
-      seal_page(be32(bytes.data()), body);
+      seal_page(load_be32(bytes.data()), body);
       in = body;
     }
   }

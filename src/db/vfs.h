@@ -24,7 +24,8 @@
 namespace indra {
 
 inline constexpr std::size_t kDbPage = 4096;
-inline constexpr unsigned kDbSpare = 8;  // at the end of each page: its checksum
+inline constexpr unsigned kDbSpare = 8;                     // at the end of each page: its checksum
+inline constexpr std::size_t kSummed = kDbPage - kDbSpare;  // what that covers
 /// SQLite locks bytes of this page and never uses it: a hole in a file of more than 1 GiB.
 inline constexpr std::uint32_t kLockPage = 0x40000000 / kDbPage + 1;
 inline constexpr std::size_t kWalHeader = 32;

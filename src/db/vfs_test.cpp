@@ -13,12 +13,6 @@
 namespace indra {
 namespace {
 
-std::unique_ptr<Db> open_db(const std::string& path, const char* vfs = nullptr) {
-  auto db = Db::open(path, {.create = true, .vfs = vfs});
-  EXPECT_TRUE(db) << db.error().text();
-  return db ? std::move(*db) : nullptr;
-}
-
 /// 200 rows of about 1 KiB: some 60 pages.
 void fill(Db& db) {
   ASSERT_TRUE(

@@ -5,30 +5,21 @@
 
 #include <csignal>
 
-#include "db/test_dir.h"
+#include "db/test_writer.h"
 #include "db/vfs.h"
-#include "db/writer.h"
 
 namespace indra {
 namespace {
 
-constexpr Migration kRows[] = {{"t: rows", "CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB)"}};
-
-WriterOptions options(bool background = false) {
-  WriterOptions o;
-  o.create = true;
-  o.migrations = kRows;
+WriterOptions roomy(bool background = false) {
+  WriterOptions o = quiet();
   o.background = background;
   o.idle_commit = 1'000'000;
   o.wal_limit = 400 << 10;
   return o;
 }
 
-Result<void> put(Writer& w, std::int64_t id) {
-  return w.mutate([&](Tx& tx) {
-    return Statement{tx, "INSERT INTO t (id, v) VALUES (?1, zeroblob(300))"}.bind(1, id).run();
-  });
-}
+Result<void> put_small(Writer& w, std::int64_t id) { return put_bytes(w, id, 300); }
 
 /// Runs `body` in a child that ends without closing the Writer that it returns, as after kill -9.
 template <class F>
@@ -64,10 +55,10 @@ TEST(WriterCrash, AfterAKillAPrefixIsFoundWithAllThatWasDurable) {
     ASSERT_EQ(::pipe(acks), 0);
     const pid_t child = ::fork();
     if (child == 0) {
-      auto w = Writer::open(dir / "v.db", options(true));
+      auto w = Writer::open(dir / "v.db", roomy(true));
       if (!w) ::_exit(1);
       for (std::int64_t i = next;; ++i) {
-        if (!put(**w, i)) ::_exit(2);
+        if (!put_small(**w, i)) ::_exit(2);
         if (i % 3 != 0) continue;
         if (!(*w)->barrier() || ::write(acks[1], &i, sizeof i) != sizeof i) ::_exit(3);
       }
@@ -82,7 +73,7 @@ TEST(WriterCrash, AfterAKillAPrefixIsFoundWithAllThatWasDurable) {
     int status = 0;
     ASSERT_EQ(::waitpid(child, &status, 0), child);
     ASSERT_TRUE(WIFSIGNALED(status)) << WEXITSTATUS(status);
-    auto w = Writer::open(dir / "v.db", options());
+    auto w = Writer::open(dir / "v.db", roomy());
     ASSERT_TRUE(w) << w.error().text();
     const Found f = found(**w);
     EXPECT_EQ(f.rows, f.top);
@@ -94,12 +85,12 @@ TEST(WriterCrash, AfterAKillAPrefixIsFoundWithAllThatWasDurable) {
 /// A vault that was killed with `durable` rows behind a barrier, and `more` committed after it.
 void killed_vault(const TestDir& dir, int durable, int more) {
   in_dying_child([&] {
-    auto w = Writer::open(dir / "v.db", options());
+    auto w = Writer::open(dir / "v.db", roomy());
     for (int i = 1; i <= durable; ++i)
-      if (!put(**w, i) || !(*w)->commit()) ::_exit(1);
+      if (!put_small(**w, i) || !(*w)->commit()) ::_exit(1);
     if (!(*w)->barrier()) ::_exit(1);
     for (int i = 1; i <= more; ++i)
-      if (!put(**w, durable + i) || !(*w)->commit()) ::_exit(1);
+      if (!put_small(**w, durable + i) || !(*w)->commit()) ::_exit(1);
     return w;
   });
 }
@@ -110,7 +101,7 @@ TEST(WriterCrash, ADamagedWalIsNoticedWhereverItIsHit) {
     const TestDir dir;
     killed_vault(dir, 12, 0);
     dir.flip("v.db-wal", kWalHeader + frame * kWalFrame + 2000);
-    const auto w = Writer::open(dir / "v.db", options());
+    const auto w = Writer::open(dir / "v.db", roomy());
     ASSERT_FALSE(w) << "frame " << frame;
     EXPECT_EQ(w.error().code, Errc::corrupt);
     EXPECT_NE(w.error().text().find("damaged"), std::string::npos);
@@ -127,7 +118,7 @@ TEST(WriterCrash, ATruncatedOrMissingWalIsNoticed) {
     } else {
       std::filesystem::resize_file(dir / "v.db-wal", kWalHeader + 4 * kWalFrame);
     }
-    const auto w = Writer::open(dir / "v.db", options());
+    const auto w = Writer::open(dir / "v.db", roomy());
     ASSERT_FALSE(w);
     EXPECT_EQ(w.error().code, Errc::corrupt);
   }
@@ -158,7 +149,7 @@ TEST(WriterCrash, DamageBehindTheLastBarrierIsNoAlarmAfterAPowerCut) {
   const auto size = kWalHeader + 14 * kWalFrame;
   std::filesystem::resize_file(dir / "v.db-wal", size);
   RestartedDisk restarted;
-  auto o = options();
+  auto o = roomy();
   o.disk = &restarted;
   auto w = Writer::open(dir / "v.db", std::move(o));
   ASSERT_TRUE(w) << w.error().text();
@@ -176,7 +167,7 @@ TEST(WriterCrash, DamageBehindTheLastBarrierIsNoticedWhileTheMachineRuns) {
       std::size_t frames = 0;  // written; what follows is room kept for more
       while (wal.compare(kWalHeader + frames * kWalFrame + 8, 8, wal, 16, 8) == 0) ++frames;
       dir.flip("v.db-wal", kWalHeader + (frames - static_cast<std::size_t>(hit)) * kWalFrame + 2000);
-      const auto w = Writer::open(dir / "v.db", options());
+      const auto w = Writer::open(dir / "v.db", roomy());
       ASSERT_FALSE(w) << durable << " " << hit;
       EXPECT_EQ(w.error().code, Errc::corrupt);
     }
@@ -191,14 +182,14 @@ TEST(WriterCrash, AClaimOfTheTimeBeforeARestartIsForgotten) {
   RestartedDisk restarted;
   for (int i = 0; i < 2; ++i) {
     in_dying_child([&] {
-      auto o = options();
+      auto o = roomy();
       o.disk = &restarted;
       auto w = Writer::open(dir / "v.db", std::move(o));
-      if (!w || !put(**w, 100 + i)) ::_exit(1);
+      if (!w || !put_small(**w, 100 + i)) ::_exit(1);
       return w;
     });
   }
-  auto o = options();
+  auto o = roomy();
   o.disk = &restarted;
   auto w = Writer::open(dir / "v.db", std::move(o));
   ASSERT_TRUE(w) << w.error().text();
@@ -214,7 +205,7 @@ TEST(WriterCrash, AWalThatAPlainSqliteMovedAndRemovedIsNoAlarm) {
     ASSERT_TRUE((*plain)->pragma("SELECT count(*) FROM t"));
   }
   ASSERT_FALSE(dir.has("v.db-wal"));
-  auto w = Writer::open(dir / "v.db", options());
+  auto w = Writer::open(dir / "v.db", roomy());
   ASSERT_TRUE(w) << w.error().text();
   EXPECT_EQ(found(**w).top, 17);
 }
@@ -225,11 +216,11 @@ TEST(WriterCrash, AnOldMarkIsNoAlarm) {
   for (const int checkpoints : {0, 1, 3}) {
     const TestDir dir;
     in_dying_child([&] {
-      auto w = Writer::open(dir / "v.db", options());
+      auto w = Writer::open(dir / "v.db", roomy());
       std::int64_t id = 0;
       const auto some = [&] {
         for (int i = 0; i < 5; ++i)
-          if (!put(**w, ++id) || !(*w)->barrier()) ::_exit(1);
+          if (!put_small(**w, ++id) || !(*w)->barrier()) ::_exit(1);
       };
       some();
       dir.write("old", dir.read("v.db-mark"));
@@ -241,7 +232,7 @@ TEST(WriterCrash, AnOldMarkIsNoAlarm) {
       return w;
     });
     dir.write("v.db-mark", dir.read("old"));
-    auto w = Writer::open(dir / "v.db", options());
+    auto w = Writer::open(dir / "v.db", roomy());
     ASSERT_TRUE(w) << w.error().text();
     EXPECT_EQ(found(**w).rows, 10 + 5 * checkpoints);
   }
@@ -251,13 +242,13 @@ TEST(WriterCrash, AnOldMarkIsNoAlarm) {
 TEST(WriterCrash, AKillRightAfterACheckpointIsNoAlarm) {
   const TestDir dir;
   in_dying_child([&] {
-    auto w = Writer::open(dir / "v.db", options());
+    auto w = Writer::open(dir / "v.db", roomy());
     for (int i = 1; i <= 5; ++i)
-      if (!put(**w, i) || !(*w)->barrier()) ::_exit(1);
+      if (!put_small(**w, i) || !(*w)->barrier()) ::_exit(1);
     if (!(*w)->checkpoint()) ::_exit(1);
     return w;
   });
-  auto w = Writer::open(dir / "v.db", options());
+  auto w = Writer::open(dir / "v.db", roomy());
   ASSERT_TRUE(w) << w.error().text();
   EXPECT_EQ(found(**w).rows, 5);
 }

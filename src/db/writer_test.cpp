@@ -11,28 +11,13 @@
 #include <vector>
 
 #include "db/check.h"
-#include "db/test_dir.h"
+#include "db/test_writer.h"
 #include "db/vfs.h"
 
 namespace indra {
 namespace {
 
 constexpr Migration kSchema[] = {{"t: rows", "CREATE TABLE t (id INTEGER PRIMARY KEY, v) STRICT_"}};
-constexpr Migration kRows[] = {{"t: rows", "CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB)"}};
-
-WriterOptions quiet() {
-  WriterOptions o;
-  o.create = true;
-  o.migrations = kRows;
-  o.background = false;
-  return o;
-}
-
-std::unique_ptr<Writer> open_writer(const std::string& path, WriterOptions o = quiet()) {
-  auto w = Writer::open(path, std::move(o));
-  EXPECT_TRUE(w) << w.error().text();
-  return w ? std::move(*w) : nullptr;
-}
 
 Result<void> insert(Tx& tx, std::int64_t id, std::string_view v = "x") {
   return Statement{tx, "INSERT INTO t (id, v) VALUES (?1, ?2)"}.bind(1, id).bind_text(2, v).run();
@@ -40,15 +25,6 @@ Result<void> insert(Tx& tx, std::int64_t id, std::string_view v = "x") {
 
 Result<void> put(Writer& w, std::int64_t id, std::string_view v = "x") {
   return w.mutate([&](Tx& tx) { return insert(tx, id, v); });
-}
-
-std::int64_t count(Writer& w) {
-  auto r = w.read([](Tx& tx) -> Result<std::int64_t> {
-    Statement q{tx, "SELECT count(*) FROM t"};
-    INDRA_TRY(q.step());
-    return q.int64_at(0);
-  });
-  return r ? *r : -1;
 }
 
 TEST(WriterTest, AMutationThatFailsLeavesNothingAndTheOthersStay) {

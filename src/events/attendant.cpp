@@ -10,7 +10,6 @@
 namespace indra {
 namespace {
 constexpr TimeNs kFar = 3600 * kSecond;
-constexpr TimeNs kAgain = kSecond;  // after an error, or while somebody holds coord.db
 }  // namespace
 
 Result<std::unique_ptr<Attendant>> Attendant::start(const std::string& vault,
@@ -47,7 +46,7 @@ void Attendant::relay() {
     if (!more && more.error().code != std::errc::device_or_resource_busy && !complained)
       log::error("rules: {}", more.error().text());
     complained = !more;
-    changes_->wait(seen, more ? -1 : kAgain);
+    changes_->wait(seen, more ? -1 : OwnWork::kAgain);
   }
 }
 
@@ -61,7 +60,7 @@ Result<TimeNs> Attendant::own_due(Coord& c) const {
   const auto in = static_cast<TimeNs>(next.get<double>() * 1e9) - system_clock().now();
   if (in > 0) return in;
   own_jobs_();
-  return kAgain;
+  return OwnWork::kAgain;
 }
 
 void Attendant::fire_schedules() {
@@ -101,7 +100,7 @@ void Attendant::fire_schedules() {
     if (!wait && wait.error().code != std::errc::device_or_resource_busy && !complained)
       log::error("schedules: {}", wait.error().text());
     complained = !wait;
-    coord_->wait(seen, wait ? *wait : kAgain);
+    coord_->wait(seen, wait ? *wait : OwnWork::kAgain);
   }
 }
 

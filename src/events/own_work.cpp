@@ -15,11 +15,10 @@ namespace {
 
 using Json = Coord::Json;
 
-constexpr TimeNs kAgain = kSecond;        // after somebody held coord.db, or a kind of work failed
 constexpr TimeNs kReopen = 60 * kSecond;  // after coord.db could not be used
 constexpr double kVisibility = 60;        // seconds a claim lasts
 constexpr TimeNs kBeat = 20 * kSecond;    // how often it is renewed
-constexpr std::int64_t kAtOnce = 16;
+constexpr std::int64_t kJobsAtOnce = 16;
 constexpr std::int64_t kMaxKept = 100'000;
 constexpr std::size_t kMaxTitle = 180;  // a snapshot's name has 200 bytes, its time 17
 
@@ -111,7 +110,7 @@ Result<std::vector<OwnWork::Job>> OwnWork::claim(const std::vector<std::string>&
     for (const std::string& kind : wanted)
       INDRA_TRY(
           coord_->call("indra_enqueue", {kQueue, Json{{"kind", kind}}.dump(), Json{{"key", kind}}.dump()}));
-    INDRA_LET(const Json all, coord_->call_json("indra_claim", {kQueue, worker_, kAtOnce, kVisibility}));
+    INDRA_LET(const Json all, coord_->call_json("indra_claim", {kQueue, worker_, kJobsAtOnce, kVisibility}));
     for (const Json& j : all) {
       Job job;
       job.id = j.at("id").get<std::int64_t>();

@@ -37,6 +37,7 @@ class OwnWork {
     Coord::Json payload;
     double created = 0;  ///< seconds since 1970: the same whenever the job is tried
   };
+  static constexpr TimeNs kAgain = kSecond;  ///< after an error, or while somebody holds coord.db
   static constexpr const char* kQueue = "indra:work";
 
   OwnWork(std::string vault, Options);

@@ -12,7 +12,7 @@
 namespace indra {
 namespace {
 
-constexpr int kAtOnce = 1000;
+constexpr int kChangesAtOnce = 1000;
 constexpr std::int64_t kLag = 100'000;  // changes that fit nothing before the position is written down
 
 bool below(std::string_view path, std::string_view top) {
@@ -120,7 +120,7 @@ Result<bool> Relay::pass() {
         INDRA_LET(upto, ChangeLog::last(tx));
       }
       for (auto& [bucket, log] : logs_) {
-        INDRA_LET(const ChangeLog::Batch batch, log.read(tx, seen_, kAtOnce));
+        INDRA_LET(const ChangeLog::Batch batch, log.read(tx, seen_, kChangesAtOnce));
         upto = std::max(upto, batch.upto);
         more = more || batch.more;
         for (const ChangeEvent& e : batch.events) events.emplace_back(bucket, e);

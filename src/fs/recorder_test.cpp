@@ -262,17 +262,20 @@ void play(Recorder& recorder, std::uint64_t seed, int steps) {
       case 2:  // small synchronous edits: patches
       case 3:
         for (int n = 0; n < 3; ++n) {
-          must(view->write(me, big.handle, random() % (1 << 20), noise(1 + random() % 4000), false, false));
+          const Bytes edit = noise(1 + random() % 4000);
+          must(view->write(me, big.handle, random() % (1 << 20), edit, false, false));
           must(view->fsync(me, big.handle, random() % 2 == 0));
           recorder.replied("fsync of an edit");
         }
         break;
-      case 4:
+      case 4: {
         must(view->mkdir(me, root, "d" + std::to_string(i), 0755));
-        must(view->write(me, big.handle, random() % (1 << 20), noise(random() % 70'000), false, false));
+        const Bytes edit = noise(random() % 70'000);
+        must(view->write(me, big.handle, random() % (1 << 20), edit, false, false));
         must(fs->sync(random() % 2 == 0));
         recorder.replied("sync");
         break;
+      }
       case 5:
         (void)view->unlink(me, root, file);
         must(view->sync());

@@ -64,7 +64,7 @@ Result<void> check_schema(Tx& tx, Checking& c) {
     INDRA_TRY(c.count());
     if (there.contains(object)) continue;
     // Goes and comes with what it belongs to.
-    const auto is_there = [&](const char* kind) { return there.contains({kind, maker.of}); };
+    const auto is_there = [&, &of = maker.of](const char* kind) { return there.contains({kind, of}); };
     if ((object.first == "index" || object.first == "trigger") && !is_there("table") && !is_there("view"))
       continue;
     Finding f{.rule = "F20", .what = fmt::format("vault.db lacks the {} {}", object.first, object.second)};

@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "base/bytes.h"
+#include "base/fd.h"
 
 #ifndef RENAME_EXCHANGE
 #define RENAME_EXCHANGE (1 << 1)
@@ -21,25 +22,7 @@
 namespace indra {
 namespace {
 
-class Fd {
- public:
-  explicit Fd(int fd) : fd_{fd} {}
-  Fd(const Fd&) = delete;
-  Fd& operator=(const Fd&) = delete;
-  ~Fd() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  void take(int fd) {
-    if (fd_ >= 0) ::close(fd_);
-    fd_ = fd;
-  }
-  [[nodiscard]] int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-struct Mount {
+struct Mounted {
   std::string path;
   std::uint64_t device;
 };
@@ -54,10 +37,10 @@ int identify(int fd, std::uint64_t& device, std::uint64_t& ino) {
 }
 
 /// Opens the directory of `p`: only in this mount, only if it is the one that is meant.
-int enter(const Mount& mount, const RaiseOrder::Place& p, Fd& dir) {
+int enter(const Mounted& mount, const RaiseOrder::Place& p, Fd& dir) {
   constexpr int kFlags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-  dir.take(::open(mount.path.c_str(), kFlags));
-  if (dir.get() < 0) return errno;
+  dir = Fd{::open(mount.path.c_str(), kFlags)};
+  if (!dir) return errno;
   std::uint64_t device = 0, ino = 0;
   if (const int e = identify(dir.get(), device, ino)) return e;
   if (device != mount.device) return ENOTCONN;  // unmounted, or covered by another mount
@@ -66,9 +49,9 @@ int enter(const Mount& mount, const RaiseOrder::Place& p, Fd& dir) {
     const std::string name = p.path.substr(at, end - at);
     at = end + 1;
     if (name.empty() || name == "..") return EINVAL;
-    const int next = ::openat(dir.get(), name.c_str(), kFlags);
-    if (next < 0) return errno;
-    dir.take(next);
+    Fd next{::openat(dir.get(), name.c_str(), kFlags)};
+    if (!next) return errno;
+    dir = std::move(next);
   }
   if (const int e = identify(dir.get(), device, ino)) return e;
   if (device != mount.device) return EXDEV;
@@ -85,9 +68,9 @@ int set_times(int dir, const std::string& name, bool both) {
   return done(::utimensat(dir, name.c_str(), times.data(), flags));
 }
 
-int obey(const Mount& mount, const RaiseOrder& o) {
+int obey(const Mounted& mount, const RaiseOrder& o) {
   if (o.call == RaiseOrder::ping) return 0;
-  Fd from{-1}, to{-1};
+  Fd from, to;
   const bool at_to = o.call == RaiseOrder::node || o.call == RaiseOrder::directory ||
                      o.call == RaiseOrder::symlink || o.call == RaiseOrder::link ||
                      o.call == RaiseOrder::rename || o.call == RaiseOrder::exchange;
@@ -180,7 +163,7 @@ std::optional<RaiseOrder> RaiseOrder::decode(std::string_view body) {
 int run_raise_program(const std::string& mountpoint, std::uint64_t device, int socket) {
   if (::chdir("/") != 0) return 1;
   ::umask(0);
-  const Mount mount{mountpoint, device};
+  const Mounted mount{mountpoint, device};
   std::string body;
   for (;;) {
     std::uint32_t size = 0;

@@ -555,9 +555,11 @@ void Raiser::replay(const TokenPtr& t) {
   }
   if (copy.kind == Deed::moved && !copy.made_up && e != ENOTCONN && e != ECONNABORTED) return split(t);
   ++lost_;
-  log::debug("an event could not be raised: kind {}, node {}, errno {}", static_cast<int>(copy.kind),
-             copy.node, e);
-  if (!is_name(copy.kind)) return;
+  const int kind = static_cast<int>(copy.kind);
+  if (!is_name(copy.kind))
+    return log::debug("an event could not be raised: kind {}, node {}, errno {}", kind, copy.node, e);
+  log::warn("who watches the mount has missed an event: kind {}, node {}, from {}/{} to {}/{}, errno {}",
+            kind, copy.node, copy.from.parent, copy.from.name, copy.to.parent, copy.to.name, e);
   if (copy.from.parent != 0) notifier_.entry(copy.from.parent, copy.from.name, 0);
   if (copy.to.parent != 0) notifier_.entry(copy.to.parent, copy.to.name, 0);
 }

@@ -1,5 +1,6 @@
 # What the scripts of this folder share.
-set -euo pipefail
+set -Eeuo pipefail
+trap 'echo "FAILED: line $LINENO of ${BASH_SOURCE[0]##*/}, status $?: $BASH_COMMAND" >&2' ERR  # no script ends without a word
 i=$INDRAFS
 die() { echo "FAILED: $*" >&2; exit 1; }
 # expect STATUS COMMAND...: its output and errors go to ./out and ./err

@@ -42,7 +42,7 @@ same "$($i cat agent:/three)" three
 same "$(cat m/branches/agent/three)" three
 same "$($i cat m/branches/agent/three)" three
 same "$($i cat m/snapshots/s1/two)" two
-printf x | { expect 1 $i put - m/snapshots/s1/x; }
+expect 1 $i put - m/snapshots/s1/x <<<x
 expect 0 $i mv m/vault/two m/vault/deux
 [[ -e m/vault/deux && ! -e m/vault/two ]] || die mv
 for n in {1..30}; do # what a command has done is seen in the mount when it returns (M5)

@@ -6,26 +6,10 @@
 
 #include "backup/internal/state.h"
 #include "base/fault.h"
+#include "base/fd.h"
 
 namespace indra::backup {
 
-/// A descriptor that closes itself.
-class Fd {
- public:
-  Fd() = default;
-  explicit Fd(int fd) : fd_{fd} {}
-  Fd(Fd&& o) noexcept : fd_{std::exchange(o.fd_, -1)} {}
-  Fd& operator=(Fd&& o) noexcept {
-    std::swap(fd_, o.fd_);
-    return *this;
-  }
-  ~Fd();
-  [[nodiscard]] int get() const { return fd_; }
-  explicit operator bool() const { return fd_ >= 0; }
-
- private:
-  int fd_ = -1;
-};
 /// Links are not followed.
 [[nodiscard]] Result<Fd> open_to_read(const std::string& path);
 /// A new file, for nobody else.

@@ -19,6 +19,10 @@ struct Call {
 };
 using Verb = Result<Json> (*)(Call&);
 
+[[nodiscard]] inline std::string bucket_of(const Json& request) {
+  return text_field(request, "bucket", "main");
+}
+
 Result<Json> verb_list(Call&);  // ls, tree          listing.cpp
 Result<Json> verb_stat(Call&);
 Result<Json> verb_get(Call&);            // cat, get, export  emit.cpp

@@ -9,15 +9,15 @@
 namespace indra::lab {
 namespace {
 
-using Op = MemDisk::Op;
+using DiskOp = MemDisk::Op;
 
 bool is_segment(const std::string& path) { return path.ends_with(".seg"); }
 bool is_wal(const std::string& path) { return path.ends_with("-wal"); }
 bool is_database(const std::string& path) { return path.ends_with("vault.db"); }
 
 /// This answer for each call of that kind.
-MemDisk::Fault answers(Op which, bool (*file)(const std::string&), int answer) {
-  return [=](Op op, const std::string& path) {
+MemDisk::Fault answers(DiskOp which, bool (*file)(const std::string&), int answer) {
+  return [=](DiskOp op, const std::string& path) {
     return op == which && (file == nullptr || file(path)) ? answer : 0;
   };
 }
@@ -32,8 +32,8 @@ void execute(const char* vfs, const std::string& dir, const std::string& sql, bo
 Fault stranger() {
   Fault f;
   const auto asleep = std::make_shared<bool>(false);
-  f.disk = [asleep](Op op, const std::string& path) {
-    return *asleep && op == Op::sync && (is_database(path) || is_wal(path)) ? MemDisk::kSwallow : 0;
+  f.disk = [asleep](DiskOp op, const std::string& path) {
+    return *asleep && op == DiskOp::sync && (is_database(path) || is_wal(path)) ? MemDisk::kSwallow : 0;
   };
   f.meddle = [asleep](MemDisk&, const char* vfs, const std::string& dir) {
     *asleep = true;  // its synchronous=OFF
@@ -94,10 +94,10 @@ Fault hasty_punch() {
   Fault f;
   const auto collecting = std::make_shared<bool>(false);
   f.before = [collecting](const std::string& verb) { *collecting = verb == "tick"; };
-  f.disk = [collecting](Op op, const std::string& path) {
+  f.disk = [collecting](DiskOp op, const std::string& path) {
     if (!*collecting) return 0;
-    if (op == Op::sync && is_wal(path)) return MemDisk::kSwallow;
-    return op == Op::punch ? MemDisk::kAtOnce : 0;
+    if (op == DiskOp::sync && is_wal(path)) return MemDisk::kSwallow;
+    return op == DiskOp::punch ? MemDisk::kAtOnce : 0;
   };
   return f;
 }
@@ -117,10 +117,10 @@ Fault on_disk(MemDisk::Fault disk) {
 const std::map<std::string, Fault (*)()>& all() {
   static const std::map<std::string, Fault (*)()> faults{
       {"a_segments_fsync_is_dropped",
-       [] { return on_disk(answers(Op::sync, is_segment, MemDisk::kSwallow)); }},
+       [] { return on_disk(answers(DiskOp::sync, is_segment, MemDisk::kSwallow)); }},
       {"a_commit_comes_before_its_segments_sync",
-       [] { return on_disk(answers(Op::sync, is_segment, MemDisk::kPutOff)); }},
-      {"an_fsync_flushes_nothing", [] { return on_disk(answers(Op::sync, is_wal, MemDisk::kSwallow)); }},
+       [] { return on_disk(answers(DiskOp::sync, is_segment, MemDisk::kPutOff)); }},
+      {"an_fsync_flushes_nothing", [] { return on_disk(answers(DiskOp::sync, is_wal, MemDisk::kSwallow)); }},
       {"a_commit_is_reordered",
        [] {
          Fault f;
@@ -131,19 +131,20 @@ const std::map<std::string, Fault (*)()>& all() {
       {"a_database_page_is_stale",
        [] {
          const auto n = std::make_shared<int>(0);
-         return on_disk([n](Op op, const std::string& path) {
-           return op == Op::write && is_database(path) && ++*n % 16 == 0 ? MemDisk::kSwallow : 0;
+         return on_disk([n](DiskOp op, const std::string& path) {
+           return op == DiskOp::write && is_database(path) && ++*n % 16 == 0 ? MemDisk::kSwallow : 0;
          });
        }},
       {"a_collector_knows_no_leases", collector},
       {"space_is_freed_before_its_commit_is_durable", hasty_punch},
       {"space_is_punched_without_a_barrier",
        [] {
-         Fault f = on_disk(answers(Op::punch, is_segment, MemDisk::kAtOnce));
+         Fault f = on_disk(answers(DiskOp::punch, is_segment, MemDisk::kAtOnce));
          f.leaves_out = "collect.barrier";
          return f;
        }},
-      {"a_directory_sync_is_lost", [] { return on_disk(answers(Op::sync_dir, nullptr, MemDisk::kSwallow)); }},
+      {"a_directory_sync_is_lost",
+       [] { return on_disk(answers(DiskOp::sync_dir, nullptr, MemDisk::kSwallow)); }},
       {"a_sequence_number_is_used_again",
        [] {
          return at_recovery(
@@ -156,25 +157,26 @@ const std::map<std::string, Fault (*)()>& all() {
        }},
       {"a_stranger_checkpoints", stranger},
       {"a_database_is_never_synced",
-       [] { return on_disk(answers(Op::sync, is_database, MemDisk::kSwallow)); }},
+       [] { return on_disk(answers(DiskOp::sync, is_database, MemDisk::kSwallow)); }},
       {"a_write_to_a_segment_is_lost",
        [] {
          const auto n = std::make_shared<int>(0);
-         return on_disk([n](Op op, const std::string& path) {
-           return op == Op::write && is_segment(path) && ++*n % 4 == 0 ? MemDisk::kSwallow : 0;
+         return on_disk([n](DiskOp op, const std::string& path) {
+           return op == DiskOp::write && is_segment(path) && ++*n % 4 == 0 ? MemDisk::kSwallow : 0;
          });
        }},
       {"a_wal_is_ended_without_a_sync",
        [] {
          // The first write to the WAL after all of it went to the file (V6).
          const auto since = std::make_shared<int>(2);
-         return on_disk([since](Op op, const std::string& path) {
-           if (op == Op::sync && is_database(path)) *since = 0;
-           if (op == Op::write && is_wal(path)) ++*since;
-           return op == Op::sync && is_wal(path) && *since == 1 ? MemDisk::kSwallow : 0;
+         return on_disk([since](DiskOp op, const std::string& path) {
+           if (op == DiskOp::sync && is_database(path)) *since = 0;
+           if (op == DiskOp::write && is_wal(path)) ++*since;
+           return op == DiskOp::sync && is_wal(path) && *since == 1 ? MemDisk::kSwallow : 0;
          });
        }},
-      {"a_hole_is_never_punched", [] { return on_disk(answers(Op::punch, is_segment, MemDisk::kSwallow)); }},
+      {"a_hole_is_never_punched",
+       [] { return on_disk(answers(DiskOp::punch, is_segment, MemDisk::kSwallow)); }},
       {"a_wal_is_cut_short",
        [] {
          Fault f;
