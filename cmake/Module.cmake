@@ -3,6 +3,7 @@
 function(indra_warnings target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion
     -Wshadow -Werror=unused-result
+    $<$<AND:$<CXX_COMPILER_ID:GNU>,$<BOOL:${CMAKE_UNITY_BUILD}>>:-Wno-subobject-linkage>  # no file is the main one
     $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety> $<$<BOOL:${INDRA_WERROR}>:-Werror>)
 endfunction()
 

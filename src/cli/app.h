@@ -96,6 +96,8 @@ void add_json(CLI::App* verb, Context& ctx);
 [[nodiscard]] std::string damage_text(const Json& damage);
 void add_as_of(CLI::App* verb, std::string& snapshot, std::string& at);
 
+/// Every verb and option. Parsing sets `ctx.run`, and does nothing else.
+void add_all(CLI::App&, Context& ctx);
 void add_init(CLI::App&, Context&);
 void add_mount(CLI::App&, Context&);
 void add_unmount(CLI::App&, Context&);
