@@ -192,6 +192,61 @@ TEST(Content, GivenAFile_WhenItIsCopiedWhole_ThenItsChunksAreShared) {
   ASSERT_TRUE(t.check());
 }
 
+// C12: a chunk that stands in two places of one file is not freed, nor changed, by what is done to one of
+// them.
+TEST(Content, GivenAChunkTwiceInAFileThatIsAlone_WhenOneIsOverwritten_ThenTheOtherStays) {
+  for (const bool single_file : {false, true})
+    for (const bool whole : {true, false}) {
+      ContentStore::Options o;
+      o.single_file = single_file;
+      TestStore t{o};
+      const Bytes chunk = random_bytes(65536, 1);
+      const BlobInfo i = t.put(chunk + random_bytes(65536, 2));
+      auto c = t.content();
+      {
+        auto from = t.content(i.id);
+        for (const std::uint64_t at : {0u, 65536u, 131072u})
+          ASSERT_EQ(TestStore::take(c->copy_from(*from, 0, at, 65536)), 65536u);
+      }
+      const BlobInfo j = TestStore::take(t.publish(*c));
+      TestStore::take(t.drop(i.id));
+      TestStore::take(t.settle());
+      ASSERT_TRUE(t.check());
+      Bytes want = chunk + chunk + chunk;
+      const Bytes over = random_bytes(whole ? 65536 : 4096, 3);
+      TestStore::take(c->write(65536, over));
+      std::ranges::copy(over, want.begin() + 65536);
+      const BlobInfo k = TestStore::take(t.publish(*c, j.id, true, Content::For::sync));
+      TestStore::take(t.settle());
+      c.reset();
+      TestStore::take(t.settle());
+      EXPECT_TRUE(t.check()) << single_file << whole;
+      t.close();
+      t.open();
+      EXPECT_EQ(t.get(k.id), want) << single_file << whole;
+    }
+}
+
+TEST(Content, GivenAChunkCopiedWithinItsFile_WhenItIsPatchedAndFolded_ThenTheCopyStays) {
+  TestStore t;
+  Bytes want = random_bytes(131072, 1);
+  const BlobInfo i = t.put(want);
+  auto c = t.content(i.id);
+  ASSERT_EQ(TestStore::take(c->copy_from(*c, 0, 131072, 65536)), 65536u);
+  want.insert(want.end(), want.begin(), want.begin() + 65536);
+  const Bytes over = random_bytes(4096, 2);
+  TestStore::take(c->write(8192, over));
+  std::ranges::copy(over, want.begin() + 8192);
+  const BlobInfo j = TestStore::take(t.publish(*c, i.id, true, Content::For::sync));
+  while (TestStore::take(t.store().work(ContentStore::Work::free))) {  // alone before it is folded
+  }
+  TestStore::take(t.settle());
+  c.reset();
+  TestStore::take(t.settle());
+  EXPECT_TRUE(t.check());
+  EXPECT_EQ(t.get(j.id), want);
+}
+
 TEST(Content, GivenAnInterruptedFold_WhenReopened_ThenItIsFoldedAgain) {
   for (const std::string_view point : {"fold.overwrite", "fold.overwritten", "fold.rows", "segment.sync"}) {
     bool armed = false;

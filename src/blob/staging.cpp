@@ -40,6 +40,7 @@ class StagedImpl final : public Content::Staged {
  private:
   enum class Kind { same, empty, twin, inline_row, tree };
   Result<void> cut_edges() INDRA_NO_ANALYSIS;
+  Result<void> find_places() INDRA_NO_ANALYSIS;
   Result<void> collect_changes() INDRA_NO_ANALYSIS;
   Result<void> take_slot(std::uint64_t index, bool patches_do,
                          std::vector<Change>& changes) INDRA_NO_ANALYSIS;
@@ -78,6 +79,7 @@ class StagedImpl final : public Content::Staged {
   Draft draft_;
   std::vector<Entry> appended_;
   std::vector<LeasePtr> sources_;
+  std::set<std::uint64_t> places_;  // of chunks, when some are shared: no content has one twice (C12)
   std::vector<std::pair<std::uint64_t, SharedBytes>> patches_;
   std::vector<std::pair<std::uint64_t, std::uint64_t>> gone_;  // ranges of blocks
   LeasePtr twin_;
@@ -231,7 +233,9 @@ Result<void> StagedImpl::take_slot(std::uint64_t index, bool patches_do, std::ve
   const std::uint32_t logical = chunk_length(size_, index);
   const bool root = size_ <= kChunkSize;
   if (logical == 0) return {};
-  if (slot->kind == Slot::placed && (slot->place->e.length != logical || slot->place->e.root != root)) {
+  const auto twice = [&] { return !slot->place->mine && !places_.insert(slot->place->e.where).second; };
+  if (slot->kind == Slot::placed &&
+      (slot->place->e.length != logical || slot->place->e.root != root || twice())) {
     INDRA_TRY(c_.take_up(index, true));
     slot = &c_.slots_.at(index);
   }
@@ -265,6 +269,20 @@ Result<void> StagedImpl::take_slot(std::uint64_t index, bool patches_do, std::ve
   return {};
 }
 
+/// Those of the base that stay. Who is alone in a family frees and overwrites what it lets go: so a chunk
+/// that would stand in a second place of the same content is copied.
+Result<void> StagedImpl::find_places() {
+  if (fresh_ || was_inline_) return {};
+  if (std::ranges::none_of(c_.slots_, [](const auto& s) { return s.second.place && !s.second.place->mine; }))
+    return {};
+  return each_chunk(below_, 0, s_.loader(),
+                    [&](std::uint64_t i, const Entry& e) INDRA_NO_ANALYSIS -> Result<bool> {
+                      const auto it = c_.slots_.find(i);  // a buffer may become patches over it
+                      if (it == c_.slots_.end() || it->second.kind == Slot::buffer) places_.insert(e.where);
+                      return true;
+                    });
+}
+
 Result<void> StagedImpl::collect_changes() {
   stored_ = fresh_ || was_inline_ ? 0 : old_stored_;
   std::uint64_t dirty = 0;
@@ -278,6 +296,7 @@ Result<void> StagedImpl::collect_changes() {
   }
   if (!fresh_ && limit_ < below_.size)
     INDRA_TRY(forget_patches((limit_ + kBlockSize - 1) / kBlockSize, UINT64_MAX >> 1));
+  INDRA_TRY(find_places());
   std::vector<Change> changes;
   for (const std::uint64_t index : indices) INDRA_TRY(take_slot(index, dirty <= kPatchAll, changes));
   tree_changes_ = fresh_ || was_inline_ || !changes.empty() || size_ != below_.size || limit_ < below_.size;
