@@ -182,6 +182,8 @@ class Writer {
   };
   Result<Frames> passive() INDRA_REQUIRES(checkpoint_mutex_);
   Error poison(Error e);  // failed for good
+  /// Of a checkpoint; a sync that failed is final.
+  Error checkpoint_failure(sqlite3* db, int rc, const std::string& context);
   /// What was seen at earlier looks: since when there has been something to do; 0: there is nothing.
   struct Pace {
     std::uint64_t seen = 0;

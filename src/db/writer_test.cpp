@@ -186,6 +186,35 @@ TEST(WriterTest, AfterASyncThatFailedNothingIsTakenAnyMore) {
   EXPECT_EQ(w->durable(), 1u);
 }
 
+// W5: what the kernel could not write it has forgotten, so a second sync of the same says nothing. Without
+// this a checkpoint that is tried again would overwrite the file by a WAL that is not on the disk, or end a
+// WAL whose pages are not in the file.
+TEST(WriterTest, GivenASyncThatFails_WhenACheckpointNeedsIt_ThenNothingIsTakenAnyMore) {
+  for (const char* name : {"v.db-wal", "v.db"}) {
+    const TestDir dir;
+    auto w = open_writer(dir / "v.db");
+    ASSERT_TRUE(put(*w, 1));
+    ASSERT_TRUE(w->barrier());
+    ASSERT_TRUE(put(*w, 2));
+    ASSERT_TRUE(w->commit());
+    int failed = 0;
+    set_vfs_fault([&](const DiskEvent& e) {
+      if (e.kind != DiskEvent::sync || !e.path.ends_with(name) || failed != 0) return SQLITE_OK;
+      ++failed;
+      return SQLITE_IOERR_FSYNC;
+    });
+    EXPECT_FALSE(w->checkpoint());
+    EXPECT_EQ(failed, 1);
+    EXPECT_TRUE(w->failed()) << name;
+    EXPECT_FALSE(w->checkpoint()) << name;
+    EXPECT_FALSE(put(*w, 3)) << name;
+    w.reset();
+    set_vfs_fault(nullptr);
+    w = open_writer(dir / "v.db");
+    EXPECT_EQ(count(*w), 2);
+  }
+}
+
 // W6
 TEST(WriterTest, AFullDiskIsReportedAndNothingIsLostOnceThereIsRoom) {
   const TestDir dir;
