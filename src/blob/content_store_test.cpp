@@ -247,6 +247,43 @@ TEST(Content, GivenAChunkCopiedWithinItsFile_WhenItIsPatchedAndFolded_ThenTheCop
   EXPECT_EQ(t.get(j.id), want);
 }
 
+// A snapshot stages all open files of a branch together, and equal ones are one blob.
+TEST(Content, GivenTwoFilesOfOneBlob_WhenBothAreStagedTogether_ThenEachGetsItsOwn) {
+  for (const std::size_t size : {std::size_t{500}, std::size_t{200000}}) {
+    TestStore t;
+    Bytes first = random_bytes(size, 1), second = first;
+    const BlobInfo i = t.put(first);
+    ASSERT_EQ(t.put(first).id, i.id);
+    auto a = t.content(i.id), b = t.content(i.id);
+    TestStore::take(a->write(10, random_bytes(100, 2)));
+    TestStore::take(b->write(10, random_bytes(100, 3)));
+    std::ranges::copy(random_bytes(100, 2), first.begin() + 10);
+    std::ranges::copy(random_bytes(100, 3), second.begin() + 10);
+    auto sa = TestStore::take(a->stage(Content::For::publish));
+    auto sb = TestStore::take(b->stage(Content::For::publish));
+    BlobInfo ia, ib;
+    ASSERT_TRUE(t.writer().mutate_content([&](Tx& tx) -> Result<void> {
+      INDRA_LET(ia, sa->apply(tx, true));
+      INDRA_LET(ib, sb->apply(tx, true));
+      for (const BlobInfo& n : {ia, ib}) {
+        INDRA_TRY(t.store().add_ref(tx, n.id));
+        INDRA_TRY(t.store().drop_ref(tx, i.id));
+      }
+      return {};
+    }));
+    sa->accept();
+    sb->accept();
+    sa.reset();
+    sb.reset();
+    TestStore::take(t.settle());
+    EXPECT_EQ(TestStore::read_all(*a), first);
+    EXPECT_EQ(TestStore::read_all(*b), second);
+    EXPECT_EQ(t.get(ia.id), first);
+    EXPECT_EQ(t.get(ib.id), second);
+    EXPECT_TRUE(t.check());
+  }
+}
+
 TEST(Content, GivenAnInterruptedFold_WhenReopened_ThenItIsFoldedAgain) {
   for (const std::string_view point : {"fold.overwrite", "fold.overwritten", "fold.rows", "segment.sync"}) {
     bool armed = false;

@@ -119,7 +119,7 @@ Result<void> StagedImpl::prepare() {
   }
   below_ = {0, std::make_shared<Page>()};
   if (base_) {
-    busy_ = s_.take_busy(base_->pointer());
+    busy_ = s_.take_staging(base_->pointer());
     const ReadLock lock{base_->state().rw};
     fresh_ = limit_ == 0;
     was_inline_ = base_->state().is_inline;
