@@ -284,6 +284,29 @@ TEST(Content, GivenTwoFilesOfOneBlob_WhenBothAreStagedTogether_ThenEachGetsItsOw
   }
 }
 
+// C14: who is told of a blob by its row finds all of it, its patches too.
+TEST(Content, GivenANewBlobWithPatches_WhenItIsOpenedBeforeAccept_ThenItIsWhole) {
+  TestStore t;
+  Bytes bytes = random_bytes(200000, 1);
+  const BlobInfo i = t.put(bytes);
+  auto c = t.content(i.id);
+  const Bytes some = random_bytes(4096, 2);
+  TestStore::take(c->write(8192, some));
+  std::ranges::copy(some, bytes.begin() + 8192);
+  auto staged = TestStore::take(c->stage(Content::For::sync));
+  const BlobInfo j = TestStore::take(t.writer().mutate([&](Tx& tx) -> Result<BlobInfo> {
+    INDRA_LET(const BlobInfo n, staged->apply(tx, false));
+    INDRA_TRY(t.store().add_ref(tx, n.id));
+    return n;
+  }));
+  ASSERT_EQ(TestStore::take(t.store().stats()).patches, 1u);
+  const auto other = TestStore::take(t.store().open_frozen(BucketId{1}, j.id));
+  EXPECT_EQ(TestStore::read_all(*other), bytes);
+  EXPECT_EQ(TestStore::take(t.store().hash(j.id, true)), BlobHash::of(bytes));
+  staged->accept();
+  EXPECT_EQ(TestStore::read_all(*other), bytes);
+}
+
 TEST(Content, GivenAnInterruptedFold_WhenReopened_ThenItIsFoldedAgain) {
   for (const std::string_view point : {"fold.overwrite", "fold.overwritten", "fold.rows", "segment.sync"}) {
     bool armed = false;

@@ -19,6 +19,11 @@ std::uint16_t blocks_below(std::uint32_t bytes) {
   return static_cast<std::uint16_t>((1u << ((bytes + kBlockSize - 1) / kBlockSize)) - 1);
 }
 
+// As drop_patches().
+void forget_torn(std::map<std::uint64_t, Cv>& torn, std::uint64_t from, std::uint64_t to) {
+  torn.erase(torn.lower_bound(from / kBlocks), torn.lower_bound((to + kBlocks - 1) / kBlocks));
+}
+
 }  // namespace
 
 class StagedImpl final : public Content::Staged {
@@ -521,19 +526,18 @@ Result<BlobInfo> StagedImpl::apply_new(Tx& tx, const std::optional<Standing>& ba
   state->is_inline = kind_ == Kind::inline_row;
   if (state->is_inline) state->inline_data = inline_;
   state->stored = stored_;
+  // Whoever finds the row opens it before accept(). The base's stay as they are: it is staged, and not alone.
+  state->patches = patches_after();
+  if (shares) {
+    state->torn = base_->state().torn;
+    for (const auto& [from, to] : gone_) forget_torn(state->torn, from, to);
+  }
   fresh_lease_ = s_.adopt(std::move(state));
   return BlobInfo{id, size_, hash_, stored_, 0};
 }
 
 // Accept
 // ------------------------------------------------------------------------------------------------------
-
-namespace {
-// As drop_patches().
-void forget_torn(std::map<std::uint64_t, Cv>& torn, std::uint64_t from, std::uint64_t to) {
-  torn.erase(torn.lower_bound(from / kBlocks), torn.lower_bound((to + kBlocks - 1) / kBlocks));
-}
-}  // namespace
 
 Patches StagedImpl::patches_after() const {
   Patches p;
@@ -553,12 +557,6 @@ void StagedImpl::accept() {
     next = nullptr;
   } else if (!in_place_) {
     next = fresh_lease_;
-    const WriteLock lock{next->state().rw};
-    next->state().patches = patches_after();
-    if (kind_ == Kind::tree && base_ && !fresh_ && !was_inline_ && base_->state().id != next->state().id) {
-      next->state().torn = base_->state().torn;
-      for (const auto& [from, to] : gone_) forget_torn(next->state().torn, from, to);
-    }
   } else {
     BlobState& state = base_->state();
     const WriteLock lock{state.rw};
