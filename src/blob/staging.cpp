@@ -238,9 +238,9 @@ Result<void> StagedImpl::take_slot(std::uint64_t index, bool patches_do, std::ve
   const std::uint32_t logical = chunk_length(size_, index);
   const bool root = size_ <= kChunkSize;
   if (logical == 0) return {};
-  const auto twice = [&] { return !slot->place->mine && !places_.insert(slot->place->e.where).second; };
-  if (slot->kind == Slot::placed &&
-      (slot->place->e.length != logical || slot->place->e.root != root || twice())) {
+  const Placed* const place = slot->place.get();
+  if (place != nullptr && (place->e.length != logical || place->e.root != root ||
+                           (!place->mine && !places_.insert(place->e.where).second))) {
     INDRA_TRY(c_.take_up(index, true));
     slot = &c_.slots_.at(index);
   }
@@ -274,18 +274,17 @@ Result<void> StagedImpl::take_slot(std::uint64_t index, bool patches_do, std::ve
   return {};
 }
 
-/// Those of the base that stay. Who is alone in a family frees and overwrites what it lets go: so a chunk
-/// that would stand in a second place of the same content is copied.
+/// Those of the base that stay. Who is alone frees and overwrites what it lets go: so a chunk that would
+/// stand in a second place is copied.
 Result<void> StagedImpl::find_places() {
-  if (fresh_ || was_inline_) return {};
-  if (std::ranges::none_of(c_.slots_, [](const auto& s) { return s.second.place && !s.second.place->mine; }))
-    return {};
-  return each_chunk(below_, 0, s_.loader(),
-                    [&](std::uint64_t i, const Entry& e) INDRA_NO_ANALYSIS -> Result<bool> {
-                      const auto it = c_.slots_.find(i);  // a buffer may become patches over it
-                      if (it == c_.slots_.end() || it->second.kind == Slot::buffer) places_.insert(e.where);
-                      return true;
-                    });
+  const auto shared = [](const auto& s) { return s.second.place && !s.second.place->mine; };
+  if (fresh_ || was_inline_ || std::ranges::none_of(c_.slots_, shared)) return {};
+  const auto note = [&](std::uint64_t i, const Entry& e) INDRA_NO_ANALYSIS -> Result<bool> {
+    const auto it = c_.slots_.find(i);  // a buffer may become patches over it
+    if (it == c_.slots_.end() || it->second.kind == Slot::buffer) places_.insert(e.where);
+    return true;
+  };
+  return each_chunk(below_, 0, s_.loader(), note);
 }
 
 Result<void> StagedImpl::collect_changes() {
@@ -528,10 +527,8 @@ Result<BlobInfo> StagedImpl::apply_new(Tx& tx, const std::optional<Standing>& ba
   state->stored = stored_;
   // Whoever finds the row opens it before accept(). The base's stay as they are: it is staged, and not alone.
   state->patches = patches_after();
-  if (shares) {
-    state->torn = base_->state().torn;
-    for (const auto& [from, to] : gone_) forget_torn(state->torn, from, to);
-  }
+  if (shares) state->torn = base_->state().torn;
+  for (const auto& [from, to] : gone_) forget_torn(state->torn, from, to);
   fresh_lease_ = s_.adopt(std::move(state));
   return BlobInfo{id, size_, hash_, stored_, 0};
 }
