@@ -9,7 +9,10 @@ Lease::~Lease() { store_.unlease(state_, counted_); }
 Busy::~Busy() {
   {
     const std::lock_guard lock{store_.registry_};
-    state_->busy = false;
+    if (staging_)
+      --state_->staging;
+    else
+      state_->busy = false;
   }
   store_.changed_.notify_all();
 }
@@ -63,13 +66,19 @@ void Store::unlease(const StatePtr& state, bool counted) {
 
 std::unique_ptr<Busy> Store::take_busy(const StatePtr& state) {
   std::unique_lock lock{registry_};
-  changed_.wait(lock, [&] { return !state->busy; });
+  changed_.wait(lock, [&] { return !state->busy && state->staging == 0; });
   state->busy = true;
   return std::make_unique<Busy>(*this, state);
 }
+std::unique_ptr<Busy> Store::take_staging(const StatePtr& state) {
+  std::unique_lock lock{registry_};
+  changed_.wait(lock, [&] { return !state->busy; });
+  ++state->staging;
+  return std::make_unique<Busy>(*this, state, true);
+}
 std::unique_ptr<Busy> Store::try_busy(const StatePtr& state) {
   const std::lock_guard lock{registry_};
-  if (state->busy) return nullptr;
+  if (state->busy || state->staging != 0) return nullptr;
   state->busy = true;
   return std::make_unique<Busy>(*this, state);
 }

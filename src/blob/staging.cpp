@@ -19,6 +19,11 @@ std::uint16_t blocks_below(std::uint32_t bytes) {
   return static_cast<std::uint16_t>((1u << ((bytes + kBlockSize - 1) / kBlockSize)) - 1);
 }
 
+// As drop_patches().
+void forget_torn(std::map<std::uint64_t, Cv>& torn, std::uint64_t from, std::uint64_t to) {
+  torn.erase(torn.lower_bound(from / kBlocks), torn.lower_bound((to + kBlocks - 1) / kBlocks));
+}
+
 }  // namespace
 
 class StagedImpl final : public Content::Staged {
@@ -40,6 +45,7 @@ class StagedImpl final : public Content::Staged {
  private:
   enum class Kind { same, empty, twin, inline_row, tree };
   Result<void> cut_edges() INDRA_NO_ANALYSIS;
+  Result<void> find_places() INDRA_NO_ANALYSIS;
   Result<void> collect_changes() INDRA_NO_ANALYSIS;
   Result<void> take_slot(std::uint64_t index, bool patches_do,
                          std::vector<Change>& changes) INDRA_NO_ANALYSIS;
@@ -78,6 +84,7 @@ class StagedImpl final : public Content::Staged {
   Draft draft_;
   std::vector<Entry> appended_;
   std::vector<LeasePtr> sources_;
+  std::set<std::uint64_t> places_;  // of chunks, when some are shared: no content has one twice (C12)
   std::vector<std::pair<std::uint64_t, SharedBytes>> patches_;
   std::vector<std::pair<std::uint64_t, std::uint64_t>> gone_;  // ranges of blocks
   LeasePtr twin_;
@@ -117,7 +124,7 @@ Result<void> StagedImpl::prepare() {
   }
   below_ = {0, std::make_shared<Page>()};
   if (base_) {
-    busy_ = s_.take_busy(base_->pointer());
+    busy_ = s_.take_staging(base_->pointer());
     const ReadLock lock{base_->state().rw};
     fresh_ = limit_ == 0;
     was_inline_ = base_->state().is_inline;
@@ -231,7 +238,9 @@ Result<void> StagedImpl::take_slot(std::uint64_t index, bool patches_do, std::ve
   const std::uint32_t logical = chunk_length(size_, index);
   const bool root = size_ <= kChunkSize;
   if (logical == 0) return {};
-  if (slot->kind == Slot::placed && (slot->place->e.length != logical || slot->place->e.root != root)) {
+  const Placed* const place = slot->place.get();
+  if (place != nullptr && (place->e.length != logical || place->e.root != root ||
+                           (!place->mine && !places_.insert(place->e.where).second))) {
     INDRA_TRY(c_.take_up(index, true));
     slot = &c_.slots_.at(index);
   }
@@ -265,6 +274,19 @@ Result<void> StagedImpl::take_slot(std::uint64_t index, bool patches_do, std::ve
   return {};
 }
 
+/// Those of the base that stay. Who is alone frees and overwrites what it lets go: so a chunk that would
+/// stand in a second place is copied.
+Result<void> StagedImpl::find_places() {
+  const auto shared = [](const auto& s) { return s.second.place && !s.second.place->mine; };
+  if (fresh_ || was_inline_ || std::ranges::none_of(c_.slots_, shared)) return {};
+  const auto note = [&](std::uint64_t i, const Entry& e) INDRA_NO_ANALYSIS -> Result<bool> {
+    const auto it = c_.slots_.find(i);  // a buffer may become patches over it
+    if (it == c_.slots_.end() || it->second.kind == Slot::buffer) places_.insert(e.where);
+    return true;
+  };
+  return each_chunk(below_, 0, s_.loader(), note);
+}
+
 Result<void> StagedImpl::collect_changes() {
   stored_ = fresh_ || was_inline_ ? 0 : old_stored_;
   std::uint64_t dirty = 0;
@@ -278,6 +300,7 @@ Result<void> StagedImpl::collect_changes() {
   }
   if (!fresh_ && limit_ < below_.size)
     INDRA_TRY(forget_patches((limit_ + kBlockSize - 1) / kBlockSize, UINT64_MAX >> 1));
+  INDRA_TRY(find_places());
   std::vector<Change> changes;
   for (const std::uint64_t index : indices) INDRA_TRY(take_slot(index, dirty <= kPatchAll, changes));
   tree_changes_ = fresh_ || was_inline_ || !changes.empty() || size_ != below_.size || limit_ < below_.size;
@@ -502,19 +525,16 @@ Result<BlobInfo> StagedImpl::apply_new(Tx& tx, const std::optional<Standing>& ba
   state->is_inline = kind_ == Kind::inline_row;
   if (state->is_inline) state->inline_data = inline_;
   state->stored = stored_;
+  // Whoever finds the row opens it before accept(). The base's stay as they are: it is staged, and not alone.
+  state->patches = patches_after();
+  if (shares) state->torn = base_->state().torn;
+  for (const auto& [from, to] : gone_) forget_torn(state->torn, from, to);
   fresh_lease_ = s_.adopt(std::move(state));
   return BlobInfo{id, size_, hash_, stored_, 0};
 }
 
 // Accept
 // ------------------------------------------------------------------------------------------------------
-
-namespace {
-// As drop_patches().
-void forget_torn(std::map<std::uint64_t, Cv>& torn, std::uint64_t from, std::uint64_t to) {
-  torn.erase(torn.lower_bound(from / kBlocks), torn.lower_bound((to + kBlocks - 1) / kBlocks));
-}
-}  // namespace
 
 Patches StagedImpl::patches_after() const {
   Patches p;
@@ -534,12 +554,6 @@ void StagedImpl::accept() {
     next = nullptr;
   } else if (!in_place_) {
     next = fresh_lease_;
-    const WriteLock lock{next->state().rw};
-    next->state().patches = patches_after();
-    if (kind_ == Kind::tree && base_ && !fresh_ && !was_inline_ && base_->state().id != next->state().id) {
-      next->state().torn = base_->state().torn;
-      for (const auto& [from, to] : gone_) forget_torn(next->state().torn, from, to);
-    }
   } else {
     BlobState& state = base_->state();
     const WriteLock lock{state.rw};

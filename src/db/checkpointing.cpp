@@ -14,6 +14,8 @@
 namespace indra {
 namespace {
 constexpr int kFewFrames = 256;  // moved while others wait
+
+bool is_sync(int rc) { return rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC; }
 }  // namespace
 
 Result<Writer::Frames> Writer::passive() {
@@ -21,11 +23,18 @@ Result<Writer::Frames> Writer::passive() {
   const int rc = sqlite3_wal_checkpoint_v2(side_->raw(), "main", SQLITE_CHECKPOINT_PASSIVE, &f.log, &f.moved);
   if (rc == SQLITE_OK) return f;
   if ((rc & 0xff) == SQLITE_BUSY) return Frames{std::max(1, wal_frames_.load()), 0};
-  return sqlite_failure(side_->raw(), rc, "checkpoint " + path_);
+  return fail(checkpoint_failure(side_->raw(), rc, "checkpoint " + path_));
+}
+
+// Tried again it would trust a second sync of what the kernel has forgotten (W5).
+Error Writer::checkpoint_failure(sqlite3* db, int rc, const std::string& context) {
+  Error e = sqlite_failure(db, rc, context).value();
+  return is_sync(rc) ? poison(std::move(e)) : e;
 }
 
 Result<void> Writer::checkpoint() {
   MutexLock lock{checkpoint_mutex_};
+  if (failed_) return fail(Errc::failed);
   INDRA_TRY(options_.faults.at("db.checkpoint"));
   for (int round = 0; round < 3; ++round) {
     INDRA_LET(const Frames f, passive());
@@ -76,7 +85,7 @@ Result<bool> Writer::end_wal() {
         sqlite3_wal_checkpoint_v2(db_->raw(), "main", SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr);
     sqlite3_busy_timeout(db_->raw(), kBusyTimeout);
     if ((rc & 0xff) == SQLITE_BUSY) return false;
-    if (rc != SQLITE_OK) return sqlite_failure(db_->raw(), rc, "end " + path_ + "-wal");
+    if (rc != SQLITE_OK) return fail(checkpoint_failure(db_->raw(), rc, "end " + path_ + "-wal"));
     wal = wal_file();
   }
   if (wal == nullptr || wal->pMethods == nullptr) return false;

@@ -63,6 +63,11 @@ Result<void> Writer::start() {
           return SQLITE_OK;
         },
         this);
+    // After a transaction was rolled back under somebody, each further statement of theirs would be committed
+    // by itself: behind nothing's sync, and without what came before.
+    sqlite3_commit_hook(
+        db_->raw(),
+        [](void* self) INDRA_NO_ANALYSIS { return static_cast<Writer*>(self)->committing_ ? 0 : 1; }, this);
   }
   {
     // What a crash left in the WAL is visible now, so it must be durable before anybody builds on it.
@@ -282,7 +287,18 @@ Result<void> Writer::begin_mutation() {
   return run("SAVEPOINT m");
 }
 
+Result<void> Writer::still_whole() {
+  if (!open_ || sqlite3_get_autocommit(db_->raw()) == 0) return {};
+  // No memory, no room, a bad disk: SQLite gave up the whole transaction, and with it what others had in it.
+  open_ = false;
+  const std::uint64_t lost = mutations_.load() - committed_.load();
+  if (lost == 0) return fail(EIO, "a transaction was rolled back");
+  return fail(poison({make_error_code(Errc::failed),
+                      "a transaction with " + std::to_string(lost) + " mutations was rolled back"}));
+}
+
 Result<void> Writer::end_mutation(bool ok) {
+  if (auto r = still_whole(); !r) return ok ? std::move(r) : Result<void>{};  // else its own error is told
   if (ok) {
     INDRA_TRY(run("RELEASE m"));
     mutations_.fetch_add(1);
@@ -294,16 +310,6 @@ Result<void> Writer::end_mutation(bool ok) {
       commit_now_ = !content_waits();
     }
     if (grown || asleep_.load()) wake_committer();
-    return {};
-  }
-  if (sqlite3_get_autocommit(db_->raw()) != 0) {
-    // No memory, no room, a bad disk: SQLite gave up the whole transaction, and with it what others had in
-    // it.
-    open_ = false;
-    if (mutations_.load() != committed_.load())
-      poison({make_error_code(Errc::failed), "a transaction with " +
-                                                 std::to_string(mutations_.load() - committed_.load()) +
-                                                 " mutations was rolled back"});
     return {};
   }
   INDRA_TRY(run("ROLLBACK TO m"));
@@ -319,7 +325,10 @@ Result<void> Writer::commit_held() {
   const std::uint64_t upto = mutations_.load();
   const bool news = upto != committed_.load();
   if (news) mark_.committing();
-  if (auto r = run("COMMIT"); !r) {
+  committing_ = true;
+  auto r = run("COMMIT");
+  committing_ = false;
+  if (!r) {
     if (sqlite3_get_autocommit(db_->raw()) == 0) return r;  // still open: may be tried again
     open_ = false;
     if (news) return fail(poison(std::move(r).error()));

@@ -90,7 +90,10 @@ class Writer {
   [[nodiscard]] auto read(F&& fn) -> decltype(fn(std::declval<Tx&>())) {
     HurriedLock lock{mutex_};
     INDRA_TRY(ensure_transaction());
-    return fn(*tx_);
+    auto done = fn(*tx_);
+    auto whole = still_whole();
+    if (done && !whole) return fail(std::move(whole).error());
+    return done;
   }
 
   /// COMMIT: visible to other connections; durable with the next barrier.
@@ -145,6 +148,9 @@ class Writer {
   Result<void> begin_mutation() INDRA_REQUIRES(mutex_);       // BEGIN if needed, SAVEPOINT
   Result<void> end_mutation(bool ok) INDRA_REQUIRES(mutex_);  // RELEASE, or ROLLBACK TO
   Result<void> ensure_transaction() INDRA_REQUIRES(mutex_);
+  /// An error when SQLite rolled the open transaction back, as it does when any statement meets a bad disk,
+  /// no memory or no room: with mutations in it the writer is failed for good (W5).
+  Result<void> still_whole() INDRA_REQUIRES(mutex_);
   /// Mutations wait, reads go on, without a transaction: for the last bit of a checkpoint (W8).
   void wait_while_still() INDRA_REQUIRES(mutex_);
   void hold_still(bool on) INDRA_REQUIRES(mutex_);
@@ -176,6 +182,8 @@ class Writer {
   };
   Result<Frames> passive() INDRA_REQUIRES(checkpoint_mutex_);
   Error poison(Error e);  // failed for good
+  /// Of a checkpoint; a sync that failed is final.
+  Error checkpoint_failure(sqlite3* db, int rc, const std::string& context);
   /// What was seen at earlier looks: since when there has been something to do; 0: there is nothing.
   struct Pace {
     std::uint64_t seen = 0;
@@ -195,8 +203,9 @@ class Writer {
   FairMutex mutex_;
   std::unique_ptr<Db> db_ INDRA_GUARDED_BY(mutex_);
   std::unique_ptr<Tx> tx_ INDRA_GUARDED_BY(mutex_);
-  bool open_ INDRA_GUARDED_BY(mutex_) = false;  // a transaction is open
-  bool full_ INDRA_GUARDED_BY(mutex_) = false;  // the last COMMIT had no room: try before taking more
+  bool open_ INDRA_GUARDED_BY(mutex_) = false;        // a transaction is open
+  bool committing_ INDRA_GUARDED_BY(mutex_) = false;  // by us: nothing else commits
+  bool full_ INDRA_GUARDED_BY(mutex_) = false;        // the last COMMIT had no room: try before taking more
   std::int64_t changes_before_ INDRA_GUARDED_BY(mutex_) = 0;
   std::uint64_t bound_before_ INDRA_GUARDED_BY(mutex_) = 0;
   bool told_grown_ INDRA_GUARDED_BY(mutex_) = false;     // the committer knows of this transaction's size

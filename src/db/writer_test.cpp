@@ -186,6 +186,35 @@ TEST(WriterTest, AfterASyncThatFailedNothingIsTakenAnyMore) {
   EXPECT_EQ(w->durable(), 1u);
 }
 
+// W5: what the kernel could not write it has forgotten, so a second sync of the same says nothing. Without
+// this a checkpoint that is tried again would overwrite the file by a WAL that is not on the disk, or end a
+// WAL whose pages are not in the file.
+TEST(WriterTest, GivenASyncThatFails_WhenACheckpointNeedsIt_ThenNothingIsTakenAnyMore) {
+  for (const char* name : {"v.db-wal", "v.db"}) {
+    const TestDir dir;
+    auto w = open_writer(dir / "v.db");
+    ASSERT_TRUE(put(*w, 1));
+    ASSERT_TRUE(w->barrier());
+    ASSERT_TRUE(put(*w, 2));
+    ASSERT_TRUE(w->commit());
+    int failed = 0;
+    set_vfs_fault([&](const DiskEvent& e) {
+      if (e.kind != DiskEvent::sync || !e.path.ends_with(name) || failed != 0) return SQLITE_OK;
+      ++failed;
+      return SQLITE_IOERR_FSYNC;
+    });
+    EXPECT_FALSE(w->checkpoint());
+    EXPECT_EQ(failed, 1);
+    EXPECT_TRUE(w->failed()) << name;
+    EXPECT_FALSE(w->checkpoint()) << name;
+    EXPECT_FALSE(put(*w, 3)) << name;
+    w.reset();
+    set_vfs_fault(nullptr);
+    w = open_writer(dir / "v.db");
+    EXPECT_EQ(count(*w), 2);
+  }
+}
+
 // W6
 TEST(WriterTest, AFullDiskIsReportedAndNothingIsLostOnceThereIsRoom) {
   const TestDir dir;
@@ -402,6 +431,50 @@ TEST(WriterTest, GivenBytesThatWaitedLong_WhenTheyBecomeRows_ThenTheyAreDurableI
   ASSERT_TRUE(w->tick(t + 3 * tenth));
   ASSERT_TRUE(w->tick(t + 4 * tenth));
   EXPECT_EQ(w->durable(), 1u);
+}
+
+/// Damages the page of the file in which row `id` of `t` lies; all of it must be in the file.
+void damage_row(const TestDir& dir, const char* name, std::string_view v) {
+  Bytes b = dir.read(name);
+  const auto at = as_text(b).find(v);
+  ASSERT_NE(at, std::string_view::npos);
+  b[at] ^= std::byte{1};
+  dir.write(name, b);
+}
+
+// W5, D2: a page that cannot be read makes SQLite roll the whole transaction back, whoever met it.
+TEST(WriterTest, GivenADamagedPage_WhenItIsMet_ThenNothingIsKeptOfWhatCameAfterWhatWasLost) {
+  const auto all = [](Tx& tx) { return tx.db().pragma("SELECT sum(length(v || '')) FROM t"); };
+  for (const bool by_reader : {true, false}) {
+    const TestDir dir;
+    {
+      auto w = open_writer(dir / "v.db");
+      for (int i = 1; i <= 100; ++i)
+        ASSERT_TRUE(put(*w, i, "row" + std::to_string(i) + std::string(3000, 'x')));
+    }
+    damage_row(dir, "v.db", "row50x");
+    {
+      auto w = open_writer(dir / "v.db");
+      ASSERT_TRUE(put(*w, 1001, "A"));
+      if (by_reader) {
+        EXPECT_EQ(w->read(all).error().code, Errc::corrupt);
+      } else {
+        EXPECT_FALSE(w->mutate([&](Tx& tx) -> Result<void> {
+          EXPECT_FALSE(all(tx));  // and goes on
+          (void)insert(tx, 1002, "B");
+          return {};
+        }));
+      }
+      EXPECT_TRUE(w->failed());
+      EXPECT_FALSE(put(*w, 1003, "C")) << "A was answered, and is lost";
+      EXPECT_FALSE(w->barrier());
+    }
+    auto w = open_writer(dir / "v.db");
+    const auto later =
+        w->read([](Tx& tx) { return tx.db().pragma("SELECT count(*) FROM t WHERE id > 1001"); });
+    ASSERT_TRUE(later);
+    EXPECT_EQ(*later, 0) << "what came after A is there, and A is not";
+  }
 }
 
 constexpr Migration kSealed[] = {kRows[0], {"db: sealed", "", true}};

@@ -30,8 +30,8 @@ INDRA_NO_ANALYSIS Result<void> FileSystemImpl::mutate_published(
   std::sort(dirty.begin(), dirty.end(), [](const auto& a, const auto& b) { return a->key < b->key; });
   std::vector<std::unique_lock<SharedMutex>> locks;
   std::vector<Ready> ready;
+  for (auto& s : dirty) locks.emplace_back(s->mutex);  // all of them before any blob is held (locks.md)
   for (auto& s : dirty) {
-    locks.emplace_back(s->mutex);
     if (!s->ahead || !s->content) continue;
     INDRA_LET(auto staged, s->content->stage(Content::For::publish));
     ready.push_back({s, std::move(staged)});

@@ -10,6 +10,7 @@ namespace {
 constexpr TimeNs kLook = kSecond / 10;  // how often the clockwork looks while something is under way
 constexpr TimeNs kThinEvery = 60 * kSecond;
 constexpr TimeNs kOwedEvent = kSecond;  // S6
+constexpr TimeNs kTryAgain = kSecond;   // what failed, on a full disk say: nobody may call any more
 constexpr std::size_t kReapSlice = 4;   // orphans taken apart in one mutation: others wait meanwhile
 constexpr TimeNs kNever = INT64_MAX;
 
@@ -68,6 +69,14 @@ Result<void> FileSystemImpl::reap_some() {
       }
     }
     if (some.empty()) return {};
+    struct Again {  // unless all goes well
+      FileSystemImpl& fs;
+      std::vector<SessionKey>& keys;
+      ~Again() {
+        const MutexLock lock{fs.orphans_mutex_};
+        fs.reapable_.insert(fs.reapable_.end(), keys.begin(), keys.end());
+      }
+    } const again{*this, some};
     INDRA_TRY(options_.faults.at("reap"));
     std::vector<std::shared_ptr<const BranchView>> states;
     std::erase_if(some, [&](const SessionKey& k) {
@@ -90,6 +99,7 @@ Result<void> FileSystemImpl::reap_some() {
         }
       return {};
     }));
+    some.clear();
     work_poked_ = true;  // whoever looked before this found nothing of it
   }
 }
@@ -150,27 +160,31 @@ TimeNs FileSystemImpl::tick_once(bool force) {
   const TimeNs now = clock_->steady();
   TimeNs next = kNever;
   const auto at = [&](TimeNs when) { next = std::min(next, std::max<TimeNs>(when - now, kLook)); };
-  complain("reaping orphans", reap_some());
+  const auto tried = [&](const char* what, const Result<void>& r) {
+    complain(what, r);
+    if (!r && !writer_->failed()) at(now + kTryAgain);
+  };
+  tried("reaping orphans", reap_some());
 
   for (const auto& s : sessions_.all()) {
     if (s->unlinked && s->replaced_before == 0) continue;
     const TimeNs dirty = s->dirty_since, unpublished = s->unpublished_since;
     if (s->synced_unpublished) {
       if (force || now - s->published_at >= kOwedEvent)
-        complain("publishing", publish_owed_event(*s));
+        tried("publishing", publish_owed_event(*s));
       else
         at(s->published_at + kOwedEvent);
     }
     if (unpublished != 0 && s->ahead) {
       if (now - unpublished >= options_.publish_after) {
-        complain("publishing", publish(*s));
+        tried("publishing", publish(*s));
         continue;
       }
       at(unpublished + options_.publish_after);
     }
     if (dirty != 0) {
       if (now - dirty >= options_.persist_after)
-        complain("persisting", persist_privately(*s));
+        tried("persisting", persist_privately(*s));
       else
         at(dirty + options_.persist_after);
     }

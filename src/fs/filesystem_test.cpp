@@ -434,6 +434,22 @@ TEST_F(FileSystemTest, SnapshotHoldsEveryWriteThatReturned) {  // S9
             std::errc::read_only_file_system);
 }
 
+// Equal files are one blob (C16).
+TEST_F(FileSystemTest, SnapshotHoldsWhatWasWrittenToFilesThatWereEqual) {  // S9
+  const std::string equal(3000, 'x');
+  std::vector<Handle> open;
+  for (const char* name : {"a", "b"}) open.push_back(must(view_->open(me_, put(name, equal), O_RDWR)));
+  write(open[0], 0, "first");
+  write(open[1], 0, "other");
+  must(fs_->create_snapshot({}, "main", "main", "s", "m"));
+  for (const Handle h : open) close(h);
+  ViewSpec spec;
+  spec.snapshot = "s";
+  auto snap = must(fs_->open_view(spec, nullptr));
+  EXPECT_EQ(get(*snap, "/a"), "first" + equal.substr(5));
+  EXPECT_EQ(get(*snap, "/b"), "other" + equal.substr(5));
+}
+
 TEST_F(FileSystemTest, ForksAreIsolated) {
   put("a", "base");
   must(fs_->create_branch({}, "main", "agent", "main", ""));

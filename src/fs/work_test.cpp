@@ -129,7 +129,7 @@ TEST(Work, GivenPatches_WhenTheVaultRests_ThenJobsHaveFoldedThem) {
 }
 
 // S12: what the clockwork reaps after the worker has looked is found all the same, though nobody calls any
-// more.
+// more; and what it could not reap at once is tried again.
 TEST(Work, GivenAReapThatTakesLong_WhenNobodyCallsAnyMore_ThenTheVaultComesToRest) {
   Vault v;
   FileSystem::Options o;
@@ -138,16 +138,47 @@ TEST(Work, GivenAReapThatTakesLong_WhenNobodyCallsAnyMore_ThenTheVaultComesToRes
   o.faults = FaultPoints{[&](std::string_view at) -> Result<void> {
     if (at != "reap") return {};
     std::this_thread::sleep_for(std::chrono::milliseconds{500});  // it takes long; the worker goes to sleep
-    ++reaps;
-    return {};
+    return reaps++ == 0 ? Result<void>{fail(ENOSPC, std::string{at})} : Result<void>{};
   }};
   v.open(std::move(o));
   v.drop();
-  while (reaps == 0) std::this_thread::sleep_for(std::chrono::milliseconds{10});
+  while (reaps < 2) std::this_thread::sleep_for(std::chrono::milliseconds{10});
   for (int i = 0; i < 1000 && !must(v.fs->status()).at_rest; ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds{10});
   EXPECT_TRUE(must(v.fs->status()).at_rest);
   EXPECT_EQ(must(v.fs->status()).content.blobs, 0u);
+}
+
+// S12, D2: what could not be put into rows is tried again, though nobody calls any more.
+TEST(Work, GivenAFullDisk_WhenThereIsRoomAgain_ThenWhatIsHeldOpenIsPublishedOfItself) {
+  Vault v;
+  std::atomic<bool> full{true};
+  std::atomic<int> refused{0};
+  FileSystem::Options o;
+  o.automatic_pins = false;
+  o.persist_after = kSecond / 10;
+  o.publish_after = kSecond / 5;
+  o.faults = FaultPoints{[&](std::string_view at) -> Result<void> {
+    if (at != "segment.create" || !full) return {};
+    ++refused;
+    return fail(ENOSPC, std::string{at});
+  }};
+  v.open(std::move(o));
+  const Opened f = must(v.view->create(kMe, v.view->root(), "f", 0644, O_RDWR));
+  must(v.view->write(kMe, f.handle, 0, as_view(std::string(100'000, 'x')), false, false));
+  std::this_thread::sleep_for(std::chrono::milliseconds{1500});  // tried, and refused
+  EXPECT_GE(refused, 2);
+  full = false;
+  const auto published = [&] {
+    ViewSpec s;
+    s.live = false;
+    const auto other = must(v.fs->open_view(s, nullptr));
+    return must(resolve_path(*other, "/f")).size;
+  };
+  for (int i = 0; i < 500 && published() == 0; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds{10});
+  EXPECT_EQ(published(), 100'000u);
+  v.view->release(f.handle);
 }
 
 // E41: killed at each point where a job has begun and its end is not written down.

@@ -45,7 +45,8 @@ struct BlobState {
   // Guarded by Store's registry mutex.
   int leases = 0;              // who may read it: not collected, not changed in place by others
   int pins = 0;                // not collected
-  bool busy = false;           // staged or folded by somebody
+  bool busy = false;           // folded, or its hash looked for
+  int staging = 0;             // staged by so many
   std::uint64_t applying = 0;  // changed in place in the transaction, not yet in memory: its ticket
 };
 using StatePtr = std::shared_ptr<BlobState>;
@@ -76,10 +77,11 @@ class Lease {
 };
 using LeasePtr = std::shared_ptr<Lease>;
 
-/// Nobody else stages or folds the blob.
+/// Nobody else folds the blob, nor stages it unless this stages it too: several contents over one blob may be
+/// staged together, since none of them changes it in place then (C13).
 class Busy {
  public:
-  Busy(Store& s, StatePtr p) : store_{s}, state_{std::move(p)} {}
+  Busy(Store& s, StatePtr p, bool staging = false) : store_{s}, state_{std::move(p)}, staging_{staging} {}
   ~Busy();
   Busy(const Busy&) = delete;
   Busy& operator=(const Busy&) = delete;
@@ -87,6 +89,7 @@ class Busy {
  private:
   Store& store_;
   StatePtr state_;
+  const bool staging_;
 };
 
 /// Chunk bytes that no row refers to yet: thrown away unless kept.
@@ -166,6 +169,7 @@ class Store final : public ContentStore {
   [[nodiscard]] LeasePtr adopt(StatePtr);  ///< a new blob's state, filled by the caller
   [[nodiscard]] std::unique_ptr<Busy> take_busy(const StatePtr&);
   [[nodiscard]] std::unique_ptr<Busy> try_busy(const StatePtr&);
+  [[nodiscard]] std::unique_ptr<Busy> take_staging(const StatePtr&);
   /// True when only `mine` leases it: from now on nobody opens it until done_applying().
   [[nodiscard]] bool begin_applying(BlobState&);
   void done_applying(BlobState&);
