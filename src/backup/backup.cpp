@@ -2,6 +2,7 @@
 #include "backup/backup.h"
 
 #include <fmt/format.h>
+#include <sqlite3.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -147,10 +148,27 @@ class Backup {
                            [&](std::uint32_t block, ByteView b) { return keep_file(kCoordDb, block, b); });
     }();
     if (copied) return {};
-    if (copied.error().code != make_error_code(Errc::corrupt)) return copied;
+    // Of a first page that is damaged SQLite says that it is of no database.
+    if (copied.error().code != make_error_code(Errc::corrupt) &&
+        copied.error().code != std::error_code{SQLITE_NOTADB, sqlite_category()})
+      return copied;
     next_.records.resize(before);  // the files are worth more than the queues
-    damaged(path + ": " + copied.error().text());
+    const bool had = keep_queues();
+    damaged(path + ": " + copied.error().text() + (had ? " (the backup has it as it was)" : ""));
     return {};
+  }
+
+  /// coord.db as an earlier backup has it, all of it or nothing.
+  bool keep_queues() {
+    std::vector<Record> all;
+    for (const Record& r : dest_.state().records) {
+      if (r.segment() != kCoordDb) continue;
+      scratch_.resize(r.length);
+      if (!dest_.read(r, scratch_)) return false;
+      all.push_back(r);
+    }
+    next_.records.insert(next_.records.end(), all.begin(), all.end());
+    return !all.empty();
   }
 
   Result<void> rows() {

@@ -211,6 +211,26 @@ TEST(Backup, GivenADamagedVault_WhenBackedUp_ThenTheRestIsThereAndItIsSaid) {
   EXPECT_EQ(Shown{*restored(dest_of(v))}.all, before);
 }
 
+// R6: the same of the queues.
+TEST(Backup, GivenQueuesThatAreDamaged_WhenBackedUp_ThenTheBackupKeepsThoseItHas) {
+  TestVault v;
+  v.open(true);
+  v.put("/a.bin", TestVault::bytes(500000, 1));
+  {
+    const auto db = must(Db::open(v.path() + "/coord.db", {.create = true}));
+    must(db->execute("CREATE TABLE q(x); INSERT INTO q VALUES('a job')"));
+  }
+  backed_up(v, dest_of(v));
+  stdfs::remove(v.path() + "/coord.db-wal");
+  std::ofstream{v.path() + "/coord.db", std::ios::binary} << std::string(20000, 'x');
+  EXPECT_EQ(backed_up(v, dest_of(v)).damage.size(), 1U);
+  EXPECT_EQ(backed_up(v, dest_of(v)).damage.size(), 1U);
+  TestVault w;
+  (void)must(restore_backup(dest_of(v), w.path()));
+  const auto db = must(Db::open(w.path() + "/coord.db", {.read_only = true}));
+  EXPECT_EQ(must(db->pragma("SELECT count(*) FROM q WHERE x = 'a job'")), 1);
+}
+
 // R4: space that is needed no longer is given back.
 TEST(Backup, GivenContentThatComesAndGoes_WhenBackedUp_ThenTheDestinationStaysSmall) {
   TestVault v;

@@ -65,6 +65,15 @@ class ContentCheck {
               .mend = [sql = std::move(sql)](Tx& tx) { return run_once(tx, sql); }});
   }
 
+  /// What no manifest names goes only when all of them could be read: else it may be of the one that could
+  /// not.
+  void nobodys(const char* rule, std::string what, std::string mending, std::string sql) {
+    if (unread_)
+      found(rule, std::move(what));
+    else
+      found(rule, std::move(what), {}, std::move(mending), std::move(sql));
+  }
+
   // ---- F2: the store's numbers ----
   Result<void> state() {
     {
@@ -115,6 +124,7 @@ class ContentCheck {
       INDRA_LET(const bool row, b.step());
       const std::int64_t id = row ? b.int64_at(0) : INT64_MAX;
       while (have && q.int64_at(0) < id) {
+        unread_ = true;
         found("F13", fmt::format("content {} is missing: its row is gone", q.int64_at(0)),
               q.id_at<BlobId>(0));
         INDRA_LET(have, q.step());
@@ -197,11 +207,13 @@ class ContentCheck {
     Statement q{tx_, "SELECT data FROM pages WHERE id = ?1"};
     INDRA_LET(const bool row, q.bind(1, static_cast<std::int64_t>(id)).step());
     if (!row) {
+      unread_ = true;
       found("F14", fmt::format("page {} of the manifest of content {} is missing", id, blob.raw()), blob);
       return PagePtr{};
     }
     auto page = std::make_shared<Page>();
     if (auto r = decode_page(q.blob_at(0), std::nullopt, *page); !r) {
+      unread_ = true;
       found("F14", fmt::format("page {} of the manifest of content {}: {}", id, blob.raw(), r.error().text()),
             blob);
       return PagePtr{};
@@ -359,12 +371,14 @@ class ContentCheck {
       const Walk w{id, q.int64_at(1), static_cast<std::uint64_t>(q.int64_at(3))};
       const auto stored = static_cast<std::uint64_t>(q.int64_at(4));
       if (q.int64_at(3) < 0 || w.size > kMaxFileSize) {
+        unread_ = true;
         found("F14", fmt::format("content {} has the size {}", id.raw(), q.int64_at(3)), id);
         continue;
       }
       std::optional<BlobHash> hash;
       if (!q.is_null(5)) {
         if (q.blob_at(5).size() != 32) {
+          unread_ = true;
           found("F14", fmt::format("the hash of content {} is {} bytes long", id.raw(), q.blob_at(5).size()),
                 id);
           continue;
@@ -381,11 +395,13 @@ class ContentCheck {
         continue;
       }
       if (q.int64_at(6) != 1) {
+        unread_ = true;
         found("F14", fmt::format("content {} has the unknown form {}", id.raw(), q.int64_at(6)), id);
         continue;
       }
       Page root;
       if (auto r = decode_page(data, hash, root); !r) {
+        unread_ = true;
         found("F14", fmt::format("the manifest of content {}: {}", id.raw(), r.error().text()), id);
         continue;
       }
@@ -455,8 +471,8 @@ class ContentCheck {
       INDRA_TRY(c_.count());
       const auto id = static_cast<std::uint64_t>(q.int64_at(0));
       if (!seen_.contains(id) && !loose_pages_.contains(id))
-        found("F18", fmt::format("manifest page {} belongs to nothing", id), {}, "removed",
-              fmt::format("DELETE FROM pages WHERE id = {}", id));
+        nobodys("F18", fmt::format("manifest page {} belongs to nothing", id), "removed",
+                fmt::format("DELETE FROM pages WHERE id = {}", id));
     }
   }
 
@@ -501,9 +517,9 @@ class ContentCheck {
     }
     for (auto& [id, s] : segments_) {
       if (const std::int64_t n = live[id]; n != s.live)
-        found("F16", fmt::format("segment {} counts {} living bytes, there are {}", id, s.live, n), {},
-              fmt::format("counted as {}", n),
-              fmt::format("UPDATE segments SET live = {} WHERE id = {}", n, id));
+        nobodys("F16", fmt::format("segment {} counts {} living bytes, there are {}", id, s.live, n),
+                fmt::format("counted as {}", n),
+                fmt::format("UPDATE segments SET live = {} WHERE id = {}", n, id));
       const std::uint64_t from = std::max(tail_[id], kHeaderSize);
       if (round_up(s.end) > from) s.gaps.emplace_back(from, round_up(s.end));
     }
@@ -570,8 +586,8 @@ class ContentCheck {
     for (;;) {
       INDRA_LET(const bool row, q.step());
       if (!row) return {};
-      found("F18", fmt::format("chunk row {} belongs to nothing", q.int64_at(0)), {}, "removed",
-            fmt::format("DELETE FROM chunks WHERE id = {}", q.int64_at(0)));
+      nobodys("F18", fmt::format("chunk row {} belongs to nothing", q.int64_at(0)), "removed",
+              fmt::format("DELETE FROM chunks WHERE id = {}", q.int64_at(0)));
     }
   }
 
@@ -624,9 +640,9 @@ class ContentCheck {
         }
         if (lo >= hi) continue;
         at = hi;
-        found("F18", fmt::format("{} bytes at {}:{} belong to nothing", hi - lo, id, lo), {}, "given up",
-              fmt::format("INSERT OR IGNORE INTO dead_extents(segment, offset, length) VALUES({}, {}, {})",
-                          id, lo, hi - lo));
+        nobodys("F18", fmt::format("{} bytes at {}:{} belong to nothing", hi - lo, id, lo), "given up",
+                fmt::format("INSERT OR IGNORE INTO dead_extents(segment, offset, length) VALUES({}, {}, {})",
+                            id, lo, hi - lo));
       }
     }
     return {};
@@ -637,6 +653,7 @@ class ContentCheck {
   Checking& c_;
   std::int64_t ids_ = 0;
   bool single_file_ = false;
+  bool unread_ = false;  // a part of a manifest
   std::map<std::uint32_t, Segment> segments_;
   std::unordered_map<std::int64_t, std::vector<std::pair<std::uint64_t, std::size_t>>> patched_;
   std::unordered_map<std::uint64_t, std::optional<Sub>> seen_;

@@ -94,18 +94,18 @@ void add_export(CLI::App& app, Context& ctx) {
         ask["follow"] = true;
         INDRA_LET(const Json what, client->call(ask));
         request["top"] = S_ISDIR(static_cast<std::uint32_t>(int_field(what, "mode")));
+        const auto failed = [&](const std::string& path, const Error& e) {
+          ++sink_failed;
+          ctx.complain(o->dest + "/" + path, e);
+        };
         if (tar) {
-          INDRA_LET(sink, tar_sink(o->dest));
+          INDRA_LET(sink, tar_sink(o->dest, failed));
         } else {
           if (!is_dir && ::mkdir(o->dest.c_str(), 0777) != 0) return fail(errno, o->dest);
           const Existing existing = !is_dir || o->conflict == "replace" ? Existing::replace
                                     : o->conflict == "skip"             ? Existing::skip
                                                                         : Existing::fail;
-          INDRA_LET(sink, directory_sink(o->dest, "", existing, ::geteuid() == 0,
-                                         [&](const std::string& path, const Error& e) {
-                                           ++sink_failed;
-                                           ctx.complain(o->dest + "/" + path, e);
-                                         }));
+          INDRA_LET(sink, directory_sink(o->dest, "", existing, ::geteuid() == 0, failed));
         }
         Progress progress{"exported"};
         INDRA_LET(const Sent sent, receive_items(ctx, *client, request, progress, *sink, sink_failed));

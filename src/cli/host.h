@@ -48,7 +48,8 @@ enum class Existing { replace, skip, fail };
     const std::string& dir, const std::string& top, Existing, bool owners,
     std::function<void(const std::string&, const Error&)> failed);
 /// A pax archive; compressed as the name's ending says; "-" = standard output.
-[[nodiscard]] Result<std::unique_ptr<Sink>> tar_sink(const std::string& path);
+[[nodiscard]] Result<std::unique_ptr<Sink>> tar_sink(
+    const std::string& path, std::function<void(const std::string&, const Error&)> failed);
 /// The bytes alone, one file after the other.
 [[nodiscard]] std::unique_ptr<Sink> byte_sink(int fd);
 

@@ -133,6 +133,7 @@ class Walk {
   Result<void> node(const Dir& dir, const std::string& name, const std::string& path, bool recursive,
                     bool follow, int depth = 0) {
     if (stopped_) return fail(EPIPE);
+    if (depth > kDeepest) return bad(path, ENAMETOOLONG);
     struct stat st {};
     if (::fstatat(dir->get(), name.c_str(), &st, follow ? 0 : AT_SYMLINK_NOFOLLOW) != 0)
       return bad(path, errno);
@@ -146,7 +147,8 @@ class Walk {
       if (!fresh) {
         i.op = Item::Op::link;
         i.target = first->second;
-        return emit(std::move(i));
+        links_.push_back(std::move(i));
+        return {};
       }
     }
     if (S_ISREG(st.st_mode)) {
@@ -180,6 +182,11 @@ class Walk {
     for (auto& t : readers_) t.join();
     readers_.clear();
     return stopped_ ? Result<void>{fail(EPIPE)} : Result<void>{};
+  }
+  /// Other names, behind all files: by then each is sent that they are names of.
+  Result<void> links() {
+    for (Item& i : links_) INDRA_TRY(emit(std::move(i)));
+    return {};
   }
 
  private:
@@ -284,6 +291,7 @@ class Walk {
 
   const ItemSinks& to_;
   std::map<std::pair<dev_t, ino_t>, std::string> linked_;
+  std::vector<Item> links_;
   std::mutex mutex_;
   std::condition_variable filled_, room_;
   std::deque<File> queue_;
@@ -305,6 +313,7 @@ Result<void> read_host(const std::string& path, const std::string& name, bool re
   auto r = walk.node(std::make_shared<Fd>(::open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)), path, name,
                      recursive, follow);
   auto joined = walk.join();
+  if (r && joined) joined = walk.links();
   return r ? joined : r;
 }
 

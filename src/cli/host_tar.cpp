@@ -84,6 +84,10 @@ Result<void> read_tar(const std::string& path, const ItemSinks& to) {
         to.failed(original, {std::make_error_code(std::errc::invalid_argument), "not a usable name"});
       continue;
     }
+    if (!safe_relative(*name)) {
+      to.failed(original, {std::make_error_code(std::errc::filename_too_long), {}});
+      continue;
+    }
     Item i;
     i.path = *name;
     i.mode = static_cast<std::uint32_t>(archive_entry_mode(e));
@@ -104,7 +108,7 @@ Result<void> read_tar(const std::string& path, const ItemSinks& to) {
         i.xattrs[key] = std::string{static_cast<const char*>(value), size};
     if (const char* target = archive_entry_hardlink(e); target != nullptr) {
       const auto safe = harmless(target);
-      if (!safe) {
+      if (!safe || !safe_relative(*safe)) {
         to.failed(original,
                   {std::make_error_code(std::errc::invalid_argument), "a hard link to an unusable name"});
         continue;
@@ -190,8 +194,11 @@ namespace {
 
 class TarSink final : public Sink {
  public:
-  static Result<std::unique_ptr<Sink>> open(const std::string& path) {
-    auto s = std::make_unique<TarSink>();
+  using Failed = std::function<void(const std::string&, const Error&)>;
+  explicit TarSink(Failed failed) : failed_{std::move(failed)} {}
+
+  static Result<std::unique_ptr<Sink>> open(const std::string& path, Failed failed) {
+    auto s = std::make_unique<TarSink>(std::move(failed));
     archive* a = s->archive_.get();
     archive_write_set_format_pax(a);
     archive_write_set_options(a, "xattrheader=SCHILY");  // the one GNU tar knows
@@ -224,6 +231,7 @@ class TarSink final : public Sink {
     }
     INDRA_LET(Item i, to_item(std::move(m)));
     archive* a = archive_.get();
+    if (left_out_ && (i.op == Item::Op::chunk || i.op == Item::Op::done)) return {};
     if (i.op == Item::Op::chunk) {
       INDRA_TRY(zeros_to(i.at));
       INDRA_TRY(write(i.body));
@@ -266,7 +274,13 @@ class TarSink final : public Sink {
           if (extents.empty()) archive_entry_sparse_add_entry(e.get(), 0, 0);
         }
     }
-    if (archive_write_header(a, e.get()) < ARCHIVE_WARN) return fail(archive_error(a, i.path));
+    const int wrote = archive_write_header(a, e.get());
+    left_out_ = wrote == ARCHIVE_FAILED;  // a socket: no archive can hold one
+    if (left_out_) {
+      failed_(i.path, {std::make_error_code(std::errc::not_supported), text(archive_error_string(a))});
+      return {};
+    }
+    if (wrote < ARCHIVE_WARN) return fail(archive_error(a, i.path));
     at_ = 0;
     size_ = i.op == Item::Op::file ? i.size : 0;
     return write(i.body);
@@ -299,11 +313,16 @@ class TarSink final : public Sink {
   }
 
   std::unique_ptr<archive, EndWrite> archive_{archive_write_new()};
+  const Failed failed_;
+  bool left_out_ = false;
   std::uint64_t at_ = 0, size_ = 0;
 };
 
 }  // namespace
 
-Result<std::unique_ptr<Sink>> tar_sink(const std::string& path) { return TarSink::open(path); }
+Result<std::unique_ptr<Sink>> tar_sink(const std::string& path,
+                                       std::function<void(const std::string&, const Error&)> failed) {
+  return TarSink::open(path, std::move(failed));
+}
 
 }  // namespace indra::cli

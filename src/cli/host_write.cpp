@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <unordered_set>
 
 #include "base/fd.h"
 #include "cli/host.h"
@@ -154,6 +155,8 @@ class DirectorySink final : public Sink {
     if (i.op == Item::Op::link) {
       const auto [target_dir, target_name] = cut(i.target);
       INDRA_LET(const Fd from, open_dir(target_dir));
+      if (!came_.contains(std::hash<std::string>{}(i.target)) && !same_time(from.get(), target_name, i))
+        return fail(ENOENT, "hard link to " + i.target + ", which is another file here");
       if (::linkat(from.get(), target_name.c_str(), dir, temp.c_str(), 0) != 0)
         return fail(errno, "hard link to " + i.target);
       return put_in_place(dir, temp, name);
@@ -161,13 +164,15 @@ class DirectorySink final : public Sink {
     if (i.op == Item::Op::symlink) {
       if (::symlinkat(i.target.c_str(), dir, temp.c_str()) != 0) return fail(errno);
       link_attributes(dir, temp, i);
-      return put_in_place(dir, temp, name);
+      INDRA_TRY(put_in_place(dir, temp, name));
+      return came(i);
     }
     if (i.op == Item::Op::node) {
       if (::mknodat(dir, temp.c_str(), i.mode.value_or(S_IFIFO | 0600), i.rdev) != 0) return fail(errno);
       if (i.mode) (void)::fchmodat(dir, temp.c_str(), *i.mode & 07777, 0);
       link_attributes(dir, temp, i);
-      return put_in_place(dir, temp, name);
+      INDRA_TRY(put_in_place(dir, temp, name));
+      return came(i);
     }
     Fd fd{::openat(dir, temp.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600)};
     if (fd.get() < 0) return fail(errno);
@@ -203,16 +208,30 @@ class DirectorySink final : public Sink {
   Result<void> finish_file(Partial& p, std::uint64_t size) {
     if (::ftruncate(p.fd.get(), static_cast<off_t>(size)) != 0) return fail(errno);
     INDRA_TRY(attributes(p.fd.get(), p.head));
-    return put_in_place(p.dir.get(), p.temp, p.name);
+    INDRA_TRY(put_in_place(p.dir.get(), p.temp, p.name));
+    return came(p.head);
+  }
+
+  Result<void> came(const Item& i) {
+    came_.insert(std::hash<std::string>{}(i.path));
+    return {};
+  }
+  /// What was passed over because it is there already, from an earlier time.
+  [[nodiscard]] bool same_time(int dir, const std::string& name, const Item& link) const {
+    struct stat st {};
+    return existing_ == Existing::skip && link.mtime &&
+           ::fstatat(dir, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+           *link.mtime == static_cast<TimeNs>(st.st_mtim.tv_sec) * kSecond + st.st_mtim.tv_nsec;
   }
 
   Result<void> attributes(int fd, const Item& i) {
     if (owners_ && i.uid && i.gid && ::fchown(fd, *i.uid, *i.gid) != 0) return fail(errno, "owner");
-    if (i.mode && ::fchmod(fd, *i.mode & 07777) != 0) return fail(errno, "mode");
+    // Attributes before the mode: of a file that may not be written to they cannot be set.
     for (const auto& [name, value] : i.xattrs)
       if (name.starts_with("user.") && ::fsetxattr(fd, name.c_str(), value.data(), value.size(), 0) != 0 &&
           errno != ENOTSUP)
         return fail(errno, "extended attribute " + name);
+    if (i.mode && ::fchmod(fd, *i.mode & 07777) != 0) return fail(errno, "mode");
     const std::array times{i.atime ? spec(*i.atime) : timespec{0, UTIME_OMIT},
                            i.mtime ? spec(*i.mtime) : timespec{0, UTIME_OMIT}};
     if (::futimens(fd, times.data()) != 0) return fail(errno, "times");
@@ -239,6 +258,7 @@ class DirectorySink final : public Sink {
   const bool owners_;
   const std::function<void(const std::string&, const Error&)> failed_;
   std::map<std::uint64_t, Partial> open_;
+  std::unordered_set<std::size_t> came_;  // hashes of paths: what names may be linked to
   std::vector<Item> dirs_;
   Fd last_;
   std::string last_path_;

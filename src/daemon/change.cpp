@@ -6,11 +6,13 @@
 #include <unordered_set>
 
 #include "daemon/internal/verbs.h"
+#include "daemon/items.h"
+#include "fs/space.h"
 
 namespace indra {
 
 Result<void> remove_tree(Call& c, View& v, NodeId dir, const std::string& name, const Attr& a,
-                         const std::string& shown, std::uint64_t& removed, std::uint64_t& failed) {
+                         const std::string& shown, std::uint64_t& removed, std::uint64_t& failed, int depth) {
   const auto note = [&](const Result<void>& r) -> Result<void> {
     if (r) {
       ++removed;
@@ -20,12 +22,13 @@ Result<void> remove_tree(Call& c, View& v, NodeId dir, const std::string& name, 
     return report(c, shown, r.error());
   };
   if (!S_ISDIR(a.mode)) return note(v.unlink(c.caller, dir, name));
+  if (depth > kDeepest) return note(fail(ENAMETOOLONG));
   auto all = children(v, a.node);
   if (!all) return note(fail(all.error()));
   const std::uint64_t before = failed;
   for (const Child& child : *all)
-    INDRA_TRY(
-        remove_tree(c, v, a.node, child.name, child.attr, join_path(shown, child.name), removed, failed));
+    INDRA_TRY(remove_tree(c, v, a.node, child.name, child.attr, join_path(shown, child.name), removed, failed,
+                          depth + 1));
   return failed == before ? note(v.rmdir(c.caller, dir, name)) : Result<void>{};
 }
 
@@ -79,8 +82,9 @@ class Copier {
   Copier(Call& c, View& from, View& to) : c_{c}, from_{from}, to_{to} {}
 
   Result<void> node(const std::string& shown, const Attr& a, NodeId parent, const std::string& name,
-                    bool no_clobber) {
-    auto r = one(shown, a, parent, name, no_clobber);
+                    bool no_clobber, int depth = 1) {
+    auto r =
+        depth > kDeepest ? Result<void>{fail(ENAMETOOLONG)} : one(shown, a, parent, name, no_clobber, depth);
     if (r) return {};
     if (r.error().code == std::errc::broken_pipe) return r;
     ++failed;
@@ -90,7 +94,7 @@ class Copier {
 
  private:
   Result<void> one(const std::string& shown, const Attr& a, NodeId parent, const std::string& name,
-                   bool no_clobber) {
+                   bool no_clobber, int depth) {
     INDRA_LET(const auto there, look(to_, parent, name));
     if (there && there->node == a.node && &from_ == &to_) return fail(EINVAL, "the same file");
     SetAttr set;
@@ -116,7 +120,7 @@ class Copier {
       made_.insert(dir);
       for (const Child& child : all) {
         if (&from_ != &to_ || !made_.contains(child.attr.node))
-          INDRA_TRY(node(join_path(shown, child.name), child.attr, dir, child.name, no_clobber));
+          INDRA_TRY(node(join_path(shown, child.name), child.attr, dir, child.name, no_clobber, depth + 1));
       }
       ++items;
       if (!there) INDRA_TRY(settle(dir, set, a.node));
@@ -206,7 +210,7 @@ Result<Json> verb_copy(Call& c) {
   INDRA_LET(const auto target, branch_view(c, name_field(c.request, "to_branch").value_or("main")));
   // One branch: one view, so that nodes can be compared.
   const bool same =
-      text_field(c.request, "snapshot").empty() && !c.request.contains("at") &&
+      name_field(c.request, "snapshot").value_or("").empty() && !c.request.contains("at") &&
       name_field(c.request, "branch").value_or("main") == name_field(c.request, "to_branch").value_or("main");
   View& source = same ? *target : *from;
   INDRA_LET(const Found f, find(source, path, bool_field(c.request, "follow", true)));
@@ -216,6 +220,7 @@ Result<Json> verb_copy(Call& c) {
   if (dest.name.empty()) return fail(EINVAL, to + " must name the root's copy itself; add a name");
   Copier copier{c, source, *target};
   INDRA_TRY(copier.node(f.path, f.attr, dest.parent, dest.name, bool_field(c.request, "no_clobber")));
+  INDRA_TRY(still_kept(c.fs, source));
   return Json{{"items", copier.items}, {"bytes", copier.bytes}, {"failed", copier.failed}};
 }
 

@@ -8,6 +8,7 @@
 
 #include "daemon/internal/verbs.h"
 #include "daemon/items.h"
+#include "fs/space.h"
 
 namespace indra {
 namespace {
@@ -17,7 +18,9 @@ class Emitter {
   Emitter(Call& c, View& v) : c_{c}, view_{v} {}
 
   /// Result: the channel's error. What is wrong with a node is reported.
-  Result<void> node(const std::string& from, const std::string& path, const Attr& a, bool recursive) {
+  Result<void> node(const std::string& from, const std::string& path, const Attr& a, bool recursive,
+                    int depth = 1) {
+    if (depth > kDeepest) return failed(from, {std::make_error_code(std::errc::filename_too_long), {}});
     Item i;
     i.path = path;
     i.mode = a.mode;
@@ -42,7 +45,7 @@ class Emitter {
       if (!all) return failed(from, all.error());
       for (const Child& child : *all)
         INDRA_TRY(node(join_path(from, child.name), path.empty() ? child.name : path + "/" + child.name,
-                       child.attr, true));
+                       child.attr, true, depth + 1));
       return {};
     }
     if (S_ISLNK(a.mode)) {
@@ -186,6 +189,7 @@ Result<Json> verb_get(Call& c) {
     INDRA_TRY(emitter.node(f->path, top ? std::string{} : std::string{name}, f->attr,
                            bool_field(c.request, "recursive")));
   }
+  INDRA_TRY(still_kept(c.fs, *view));
   return emitter.summary();
 }
 
@@ -205,6 +209,7 @@ Result<Json> verb_pack(Call& c) {
   INDRA_LET(const Attr root, view->getattr(view->root()));
   Emitter emitter{c, *view};
   INDRA_TRY(emitter.node("/", "", root, true));
+  INDRA_TRY(still_kept(c.fs, *view));
   view.reset();
   return emitter.summary();
 }

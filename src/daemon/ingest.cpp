@@ -6,8 +6,10 @@
 #include <cerrno>
 #include <condition_variable>
 #include <deque>
+#include <mutex>
 #include <thread>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "daemon/internal/verbs.h"
 #include "daemon/items.h"
@@ -58,8 +60,8 @@ class Ingest {
       INDRA_LET(Item i, to_item(std::move(*m)));
       INDRA_TRY(take(std::move(i), abort));
     }
+    INDRA_TRY(settle_links());
     stop();
-    for (const Item& i : links_) INDRA_TRY(note(i.path, link(i)));
     // Deepest first: filling a directory changes its times.
     for (auto it = late_dirs_.rbegin(); it != late_dirs_.rend(); ++it) {
       auto r = view_.setattr(c_.caller, it->node, it->set);
@@ -90,7 +92,7 @@ class Ingest {
     std::condition_variable filled, room;
     std::deque<Task> queue;
     std::size_t bytes = 0;
-    bool ended = false;
+    bool ended = false, busy = false;
   };
   struct LateDir {
     NodeId node;
@@ -108,8 +110,11 @@ class Ingest {
       give(w, {std::move(i), {}, {}, abort});
       return {};
     }
+    // An archive may hold a name again: the later one counts, and a link means what came before it.
+    if (in_links_.contains(i.path)) INDRA_TRY(settle_links());
     if (i.op == Item::Op::dir) return note(i.path, directory(i));
     if (i.op == Item::Op::link) {
+      in_links_.insert({i.path, i.target});
       links_.push_back(std::move(i));
       return {};
     }
@@ -118,11 +123,12 @@ class Ingest {
     std::string name = i.path.substr(slash == std::string::npos ? 0 : slash + 1);
     auto parent = i.path.empty() ? Result<NodeId>{fail(EISDIR)} : make_dirs(dir);
     if (!parent) return note(i.path, fail(parent.error()));
+    Worker& w = *workers_[std::hash<std::string>{}(i.path) % workers_.size()];
     if (i.op != Item::Op::file) {  // at once: a link must stand before what would go through it is looked at
+      drain(w);
       std::unordered_map<std::uint64_t, Partial> none;
       return file_message(none, {std::move(i), *parent, std::move(name)});
     }
-    Worker& w = *workers_[std::hash<std::string>{}(i.path) % workers_.size()];
     if (i.more) open_[i.id] = &w;
     give(w, {std::move(i), *parent, std::move(name)});
     return {};
@@ -204,20 +210,55 @@ class Ingest {
     return true;
   }
 
-  Result<void> link(const Item& i) {
-    const std::size_t slash = i.path.rfind('/');
-    INDRA_LET(const NodeId parent, make_dirs(slash == std::string::npos ? "" : i.path.substr(0, slash)));
-    const std::string name = i.path.substr(slash == std::string::npos ? 0 : slash + 1);
-    INDRA_LET(const bool go, make_room(parent, name, false));
-    if (!go) return {};
-    ++items_;
-    if (dry_run_) return {};
+  /// Once all that they lead to is there.
+  Result<void> settle_links() {
+    if (links_.empty()) return {};
+    for (auto& w : workers_) drain(*w);
+    {
+      const std::lock_guard lock{came_mutex_};
+      std::sort(came_.begin(), came_.end());
+    }
+    for (const Item& i : links_) INDRA_TRY(note(i.path, link(i)));
+    links_.clear();
+    in_links_.clear();
+    return {};
+  }
+
+  /// Of this import: what bears the name else is another file.
+  void came(const std::string& path) {
+    const std::lock_guard lock{came_mutex_};
+    came_.push_back(std::hash<std::string>{}(path));
+  }
+
+  /// The file that a link is another name of; known before what stands at the link's place goes.
+  Result<NodeId> linked_to(const Item& i) {
+    if (i.target == i.path) return fail(EINVAL, "a hard link to itself");
     const std::size_t cut = i.target.rfind('/');
     INDRA_LET(const NodeId dir, make_dirs(cut == std::string::npos ? "" : i.target.substr(0, cut)));
     INDRA_LET(const auto target, look(view_, dir, i.target.substr(cut == std::string::npos ? 0 : cut + 1)));
     if (!target) return fail(ENOENT, "hard link to " + i.target);
-    INDRA_LET(const Attr a, view_.link(c_.caller, target->node, parent, name));
+    if (S_ISDIR(target->mode)) return fail(EPERM, "hard link to the directory " + i.target);
+    const std::size_t hash = std::hash<std::string>{}(i.target);
+    const bool from_before = conflict_ == Conflict::skip && i.mtime == target->mtime;
+    if (!from_before && !linked_.contains(hash) && !std::binary_search(came_.begin(), came_.end(), hash))
+      return fail(ENOENT, "hard link to " + i.target + ", which is another file here");
+    return target->node;
+  }
+
+  Result<void> link(const Item& i) {
+    const std::size_t slash = i.path.rfind('/');
+    INDRA_LET(const NodeId parent, make_dirs(slash == std::string::npos ? "" : i.path.substr(0, slash)));
+    const std::string name = i.path.substr(slash == std::string::npos ? 0 : slash + 1);
+    const auto node = dry_run_ ? Result<NodeId>{NodeId{}} : linked_to(i);
+    if (!node && conflict_ == Conflict::replace) return fail(node.error());
+    INDRA_LET(const bool go, make_room(parent, name, false));
+    if (!go) return {};
+    if (!node) return fail(node.error());
+    ++items_;
+    if (dry_run_) return {};
+    INDRA_LET(const Attr a, view_.link(c_.caller, *node, parent, name));
     view_.forget(a.node, 1);
+    linked_.insert(std::hash<std::string>{}(i.path));
     return {};
   }
 
@@ -228,6 +269,12 @@ class Ingest {
     w.queue.push_back(std::move(t));
     lock.unlock();
     w.filled.notify_one();
+  }
+
+  /// It has nothing left to do.
+  static void drain(Worker& w) {
+    std::unique_lock lock{w.mutex};
+    w.room.wait(lock, [&] { return w.queue.empty() && !w.busy; });
   }
 
   void stop() {
@@ -248,11 +295,14 @@ class Ingest {
       Task t;
       {
         std::unique_lock lock{w.mutex};
+        w.busy = false;
+        if (w.queue.empty()) w.room.notify_one();
         w.filled.wait(lock, [&] { return w.ended || !w.queue.empty(); });
         if (w.queue.empty()) return;  // unfinished files are dropped here
         t = std::move(w.queue.front());
         w.queue.pop_front();
         w.bytes -= t.item.body.size() + 512;
+        w.busy = true;
       }
       w.room.notify_one();
       if (abandon_) continue;
@@ -278,6 +328,7 @@ class Ingest {
       partial.erase(it);
       return note(path, r);
     }
+    if (auto r = possible(i); !r) return note(i.path, r);
     auto go = make_room(t.parent, t.name, i.op == Item::Op::file);
     if (!go) return note(i.path, fail(go.error()));
     if (!*go) return {};
@@ -315,7 +366,22 @@ class Ingest {
     INDRA_TRY(p.incoming->truncate(size));
     INDRA_LET(const Attr a, p.incoming->commit(c_.caller, attributes(p.head)));
     ++items_;
+    came(p.head.path);
     return set_xattrs(a.node, p.head);
+  }
+
+  /// What cannot be made is known before what stands at its place goes.
+  [[nodiscard]] Result<void> possible(const Item& i) const {
+    if (i.op == Item::Op::symlink) {
+      if (i.target.empty()) return fail(ENOENT, "a symbolic link to nothing");
+      return i.target.size() < 4096 ? Result<void>{} : fail(ENAMETOOLONG);
+    }
+    if (i.op != Item::Op::node) return {};
+    const std::uint32_t mode = i.mode.value_or(S_IFIFO | 0644);
+    if ((S_ISCHR(mode) || S_ISBLK(mode)) && c_.caller.uid != 0)
+      return fail(EPERM, "a device, which only root may make");
+    if (!S_ISFIFO(mode) && !S_ISSOCK(mode) && !S_ISCHR(mode) && !S_ISBLK(mode)) return fail(EINVAL);
+    return {};
   }
 
   Result<void> special(const Task& t) {
@@ -328,14 +394,12 @@ class Ingest {
       node = a.node;
       set.mode.reset();
     } else {
-      const std::uint32_t mode = i.mode.value_or(S_IFIFO | 0644);
-      if ((S_ISCHR(mode) || S_ISBLK(mode)) && c_.caller.uid != 0)
-        return fail(EPERM, "a device, which only root may make");
-      if (!S_ISFIFO(mode) && !S_ISSOCK(mode) && !S_ISCHR(mode) && !S_ISBLK(mode)) return fail(EINVAL);
-      INDRA_LET(const Attr a, view_.mknod(c_.caller, t.parent, t.name, mode, i.rdev));
+      INDRA_LET(const Attr a,
+                view_.mknod(c_.caller, t.parent, t.name, i.mode.value_or(S_IFIFO | 0644), i.rdev));
       node = a.node;
     }
     view_.forget(node, 1);
+    came(i.path);
     INDRA_LET(const Attr done, view_.setattr(c_.caller, node, set));
     return set_xattrs(done.node, i);
   }
@@ -351,6 +415,10 @@ class Ingest {
   std::unordered_map<std::string, NodeId> dirs_;
   std::unordered_map<std::uint64_t, Worker*> open_;  // files that come in several messages
   std::vector<Item> links_;
+  std::unordered_set<std::string> in_links_;  // their paths and targets
+  std::unordered_set<std::size_t> linked_;    // hashes of the paths of links that are there by now
+  std::mutex came_mutex_;
+  std::vector<std::size_t> came_;  // the same of files; in order since settle_links()
   std::vector<LateDir> late_dirs_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::atomic<std::uint64_t> items_{0}, bytes_{0}, skipped_{0}, failed_{0};
@@ -362,12 +430,13 @@ class Ingest {
 namespace {
 
 /// mkdir -p
-Result<Found> make_all(Call& c, View& v, std::string path) {
+Result<Found> make_all(Call& c, View& v, std::string path, int depth = 1) {
+  if (depth > kDeepest) return fail(ENAMETOOLONG);
   while (path.size() > 1 && path.ends_with('/')) path.pop_back();
   auto there = find(v, path, true);
   if (there || there.error().code != std::errc::no_such_file_or_directory) return there;
   const std::size_t slash = path.rfind('/');
-  INDRA_LET(const Found parent, make_all(c, v, slash == 0 ? "/" : path.substr(0, slash)));
+  INDRA_LET(const Found parent, make_all(c, v, slash == 0 ? "/" : path.substr(0, slash), depth + 1));
   if (!S_ISDIR(parent.attr.mode)) return fail(ENOTDIR, path);
   INDRA_LET(const Attr made, v.mkdir(c.caller, parent.attr.node, path.substr(slash + 1), 0755));
   v.forget(made.node, 1);

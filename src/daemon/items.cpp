@@ -1,5 +1,6 @@
 #include "daemon/items.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 
@@ -86,6 +87,7 @@ Result<Item> to_item(Message m) {
 bool safe_relative(std::string_view path) {
   if (path.empty()) return true;
   if (path.find('\0') != std::string_view::npos) return false;
+  if (std::count(path.begin(), path.end(), '/') >= kDeepest) return false;
   for (std::size_t i = 0; i <= path.size();) {
     const std::size_t end = std::min(path.find('/', i), path.size());
     const std::string_view part = path.substr(i, end - i);

@@ -35,8 +35,12 @@ struct Item {
 /// Errors: EPROTO.
 [[nodiscard]] Result<Item> to_item(Message);
 
-/// Relative and harmless: no empty, "." or ".." component, no NUL, no component above 255 bytes. "" is the
-/// top.
+/// How many directories may lie in each other where one request walks through all of them: it does so by
+/// recursion, and a deeper tree would be the end of the process. Longer paths than PATH_MAX have more.
+inline constexpr int kDeepest = 2048;
+
+/// Relative and harmless: no empty, "." or ".." component, no NUL, no component above 255 bytes, no more of
+/// them than kDeepest. "" is the top.
 [[nodiscard]] bool safe_relative(std::string_view path);
 
 }  // namespace indra

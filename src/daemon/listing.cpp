@@ -4,6 +4,8 @@
 #include <deque>
 
 #include "daemon/internal/verbs.h"
+#include "daemon/items.h"
+#include "fs/space.h"
 
 namespace indra {
 namespace {
@@ -137,6 +139,10 @@ Result<Json> row_of(View& v, const std::string& path, const std::string& name, c
 }
 
 Result<void> list_below(Call& c, View& v, Rows& rows, const Found& dir, int depth, int limit) {
+  if (depth > kDeepest) {
+    INDRA_TRY(rows.flush());
+    return report(c, dir.path, {std::make_error_code(std::errc::filename_too_long), {}});
+  }
   auto all = children(v, dir.attr.node);
   if (!all) {  // gone or damaged meanwhile: the rest is still of use
     INDRA_TRY(rows.flush());
@@ -174,6 +180,7 @@ Result<Json> verb_list(Call& c) {
   INDRA_TRY(rows.add(std::move(top)));
   if (S_ISDIR(f.attr.mode) && limit != 0) INDRA_TRY(list_below(c, *view, rows, f, 1, limit));
   INDRA_TRY(rows.flush());
+  INDRA_TRY(still_kept(c.fs, *view));
   return Json::object();
 }
 

@@ -208,6 +208,25 @@ TEST(MergeCrowd, GivenForksThatComeAndGo_WhenAtRest_ThenTheirSpaceIsBack) {  // 
   EXPECT_LT(after.tree.changes, 100u);
 }
 
+TEST(MergeCrowd, GivenForksThatTookOver_WhenTheyAreGone_ThenWhatTheyTookIsHeldForNobody) {  // B7
+  Visitors w{2};
+  const auto before = w.years_later();
+  for (const bool follow : {false, true})
+    for (int i = 0; i < 3; ++i) {
+      MergeWorld::ok(w.fs->fork(w.who, "main", "fork", {.branch = "main", .follow = follow}));
+      w.write("main", "/f0", "taken over " + std::to_string(i));
+      w.clock.advance(60 * kSecond);
+      if (follow)
+        w.view("fork");
+      else
+        w.merge("main", "fork");
+      w.write("main", "/f0", "and so on");
+      w.forget("fork");
+      MergeWorld::ok(w.fs->delete_branch(w.who, "main", "fork"));
+    }
+  EXPECT_EQ(w.years_later().tree.pins, before.tree.pins);
+}
+
 TEST(MergeCrowd,
      GivenForksThatComeAndGoForYears_WhenTheLogIsAsLongAsItGets_ThenTheDatabaseGrowsNoMore) {  // B7
   Visitors w{8};

@@ -8,6 +8,7 @@
 #include "fs/history.h"
 #include "fs/internal/merge_world.h"
 #include "fs/restore.h"
+#include "fs/space.h"
 
 namespace indra {
 namespace {
@@ -405,6 +406,39 @@ TEST_F(Restoring, GivenAFork_WhenWhatItInheritedIsDeleted_ThenItComesBackThere) 
   ASSERT_TRUE(undelete(*w.fs, w.who, "main", {.branch = "b", .path = "/d", .node = {}, .to = {}}));
   EXPECT_EQ(w.read("b", "/d/f"), "f");
   EXPECT_EQ(w.read("main", "/d/f"), "f");
+}
+
+// Of a large directory, which is read in parts, a part may be gone by then.
+TEST(Moments, GivenASnapshotThatIsDeletedWhileItIsRead_WhenAllIsRead_ThenItIsKnown) {
+  World w;
+  w.mkdir("main", "/d");
+  for (int n = 0; n < 300; ++n) w.write("main", "/d/" + std::to_string(n), "x");
+  (void)World::ok(w.fs->create_snapshot(w.who, "main", "main", "then", ""));
+  for (int n = 0; n < 300; ++n) w.unlink("main", "/d/" + std::to_string(n));
+  ViewSpec spec;
+  spec.snapshot = "then";
+  const auto then = World::ok(w.fs->open_view(spec, nullptr));
+  const Handle h = World::ok(then->opendir(World::ok(resolve_path(*then, "/d")).node));
+  std::size_t names = 0;
+  for (std::size_t before = 1, cookie = 0; before != names;) {
+    before = names;
+    World::ok(then->readdir(h, cookie, false, [&](const DirEntry& e) {
+      cookie = e.cookie;
+      return ++names != 0;
+    }));
+    if (before != 0) continue;
+    EXPECT_TRUE(still_kept(*w.fs, *then));
+    World::ok(w.fs->delete_snapshot(w.who, "main", "then"));
+    World::ok(prune(*w.fs, {.bucket = "main", .older = 0}));
+    w.pause();
+    for (int i = 0; i < 100 && World::ok(w.fs->tick()); ++i) w.pause();
+    World::ok(w.fs->settle());
+  }
+  then->releasedir(h);
+  EXPECT_LT(names, 300u);  // in silence: the end is where it is
+  const auto kept = still_kept(*w.fs, *then);
+  ASSERT_FALSE(kept);
+  EXPECT_EQ(kept.error().code, std::errc{ESTALE});
 }
 
 }  // namespace

@@ -95,6 +95,19 @@ Result<Reclaimable> reclaimable(FileSystem& fs, const PruneRequest& request) {
   return out;
 }
 
+Result<void> still_kept(FileSystem& fs, const View& view) {
+  const auto& v = static_cast<const ViewImpl&>(view);
+  const Chain::Link top = v.chain().links().front();
+  if (top.limit == kSeqMax) return {};
+  return of(fs).writer().read([&](Tx& tx) -> Result<void> {
+    const auto now = of(fs).tree().chain_at(tx, top.branch, top.limit);
+    if (now && now->links().front().branch == top.branch && now->links().front().limit == top.limit)
+      return {};
+    return fail(ESTALE, (v.spec().snapshot.empty() ? "that moment" : "snapshot " + v.spec().snapshot) +
+                            " was given up meanwhile, so a part may be missing");
+  });
+}
+
 Result<std::uint64_t> prune(FileSystem& fs, const PruneRequest& request) {
   FileSystemImpl& f = of(fs);
   const TimeNs now = f.now();

@@ -34,6 +34,9 @@ struct PruneRequest {
 /// Gives up automatic versions; returns how many. Snapshots, forks and merge bases stay. What they alone kept
 /// is given back in the background.
 [[nodiscard]] Result<std::uint64_t> prune(FileSystem&, const PruneRequest&);
+/// ESTALE: the moment that the view shows was given up since (a deleted snapshot, a version that was pruned):
+/// of what was read last, a part may have been missing without a word.
+[[nodiscard]] Result<void> still_kept(FileSystem&, const View&);
 
 struct Reclaimable {
   std::uint64_t dead = 0;                          ///< bytes that nobody needs as it is

@@ -291,5 +291,59 @@ TEST_P(Planted, GivenDamage_WhenChecked_ThenItIsFoundAndMendedWhereNothingNeedsG
 }
 INSTANTIATE_TEST_SUITE_P(Rules, Planted, testing::ValuesIn(kCases));
 
+// What the head has lost a snapshot has still: it stays there, under its name and with its attributes.
+TEST(Repair, GivenANodeThatOnlyASnapshotHas_WhenMended_ThenTheSnapshotKeepsItsName) {
+  TestVault v;
+  v.open(true);
+  v.put("/f", "as it was");
+  must(v.view->setxattr(v.me, v.at("/f"), "user.colour", as_view("blue"), 0));
+  (void)must(v.fs->create_snapshot({}, "main", "main", "first", ""));
+  v.clock.pass(10 * kSecond);
+  v.put("/f", "as it is, which is longer");
+  v.close();
+  v.sql("DELETE FROM nodes WHERE node = " NODE("f"));
+  EXPECT_GT(must(fsck(v.path(), {.repair = true})).mended, 0u);
+  v.open();
+  EXPECT_FALSE(resolve_path(*v.view, "/f"));
+  ViewSpec spec;
+  spec.snapshot = "first";
+  const auto then = must(v.fs->open_view(spec, nullptr));
+  const auto node = resolve_path(*then, "/f");
+  ASSERT_TRUE(node);
+  EXPECT_EQ(must(v.get(*then, node->node)), "as it was");
+  EXPECT_EQ(as_text(must(then->getxattr(node->node, "user.colour"))), "blue");
+}
+
+// What a damaged manifest names belongs to it still: when its row is well again, so is all of it.
+TEST(Repair, GivenAManifestThatCannotBeRead_WhenMended_ThenWhatItNamesStays) {
+  for (const bool single : {false, true}) {
+    TestVault v;
+    v.single_file = single;
+    v.open(true);
+    const std::string big = TestVault::bytes(9 << 20, 1);
+    v.put("/big", big);
+    must(v.fs->sync(true));
+    v.clock.pass(10 * kSecond);
+    must(v.fs->settle());
+    v.close();
+    ASSERT_TRUE(must(fsck(v.path(), {})).clean());
+    v.sql(
+        "CREATE TABLE aside AS SELECT id, data FROM blobs WHERE size > 9000000; UPDATE blobs SET data = "
+        "x'00' WHERE id IN (SELECT id FROM aside)");
+    EXPECT_FALSE(must(fsck(v.path(), {.repair = true})).clean());
+    v.open();
+    must(v.fs->settle());
+    for (int i = 0; i < 100 && must(v.fs->tick()); ++i) v.clock.pass(kSecond);
+    v.close();
+    v.sql(
+        "UPDATE blobs SET data = (SELECT a.data FROM aside a WHERE a.id = blobs.id) WHERE id IN (SELECT id "
+        "FROM aside); DROP TABLE aside");
+    v.open();
+    const auto got = v.get(*v.view, v.at("/big"));
+    ASSERT_TRUE(got) << got.error().text();
+    EXPECT_TRUE(*got == big);
+  }
+}
+
 }  // namespace
 }  // namespace indra

@@ -178,12 +178,23 @@ Result<int> TreeImpl::sweep_rows(Tx& tx, BranchId id, int limit) {
 
 Result<void> TreeImpl::forget_branch(Tx& tx, const BranchState& s) {
   const BranchInfo info = s.info;
+  std::vector<std::pair<BranchId, Seq>> taken;  // moments of others that are kept for its merges
+  {
+    auto q = Statement{tx, "SELECT source, source_seq FROM merges WHERE target = ?1 AND source <> ?1"};
+    q.bind(1, info.id);
+    for (;;) {
+      INDRA_LET(const bool row, q.step());
+      if (!row) break;
+      taken.emplace_back(q.id_at<BranchId>(0), q.id_at<Seq>(1));
+    }
+  }
   for (const char* sql : {"DELETE FROM pins WHERE branch = ?1", "DELETE FROM merges WHERE target = ?1",
                           "DELETE FROM merges WHERE source = ?1", "DELETE FROM kept WHERE branch = ?1",
                           "DELETE FROM kept WHERE source = ?1", "DELETE FROM branches WHERE id = ?1"}) {
     auto q = Statement{tx, sql};
     INDRA_TRY(q.bind(1, info.id).run());
   }
+  for (const auto& [source, moment] : taken) INDRA_TRY(relax_pin(tx, source, moment, true));
   if (info.parent) {
     auto q = Statement{tx,
                        "UPDATE pins SET kind = 4 WHERE id = (SELECT id FROM pins WHERE branch = ?1 AND seq = "

@@ -63,4 +63,10 @@ struct Use {
 /// it was. Returns its new path, or nothing when a path leads to it by now.
 [[nodiscard]] Result<std::string> move_to_lost_found(Tx&, BranchId, NodeId);
 
+/// Take away from the branch's head a name of a node, or an attribute of one, that is not there any more. A
+/// pin that shows the node goes on showing them. False: there is none.
+[[nodiscard]] Result<bool> take_name(Tx&, BranchId, NodeId parent, std::int64_t cookie,
+                                     const std::string& name);
+[[nodiscard]] Result<bool> take_attribute(Tx&, BranchId, NodeId, const std::string& name);
+
 }  // namespace indra

@@ -280,10 +280,9 @@ class NameCheck {
                   .name = n->name};
         if (head && n->branch == branch) {
           f.mending = "the name removed";
-          f.mend = sql(fmt::format(
-              "UPDATE edges SET node = NULL, type = 0 WHERE parent = {} AND cookie = {} AND name = x'{}' "
-              "AND branch = {}",
-              n->parent.raw(), n->cookie, hex(n->name), branch.raw()));
+          f.mend = [branch, parent = n->parent, cookie = n->cookie, name = n->name](Tx& tx) {
+            return take_name(tx, branch, parent, cookie, name);
+          };
         }
         found(std::move(f));
         told = true;

@@ -405,9 +405,7 @@ class RowCheck {
             .moment = moment};
         if (!past && moment == kSeqMax) {
           f.mending = "the attribute removed";
-          f.mend = sql(
-              fmt::format("UPDATE xattrs SET value = NULL WHERE node = {} AND name = x'{}' AND branch = {}",
-                          node.raw(), hex(name), branch.raw()));
+          f.mend = [branch, node, name](Tx& tx) { return take_attribute(tx, branch, node, name); };
         }
         found(std::move(f));
       } else if (!past && (n.flags & kHasXattrs) == 0) {

@@ -15,6 +15,7 @@ namespace {
 
 using rows::Edges;
 using rows::Nodes;
+using rows::Xattrs;
 
 class LostFound {
  public:
@@ -69,7 +70,68 @@ class LostFound {
     return "/" + title_ + "/" + name;
   }
 
+  Result<bool> take_name(const Edges::Key& key) {
+    Edges::Row e;
+    INDRA_LET(const bool there, rows::find_at<Edges>(tx_, key, {branch_, kSeqMax}, e));
+    if (!there || e.gone()) return false;
+    INDRA_LET(const bool kept, shown_since(e.seq, e.node));
+    if (kept) {
+      INDRA_LET(const Seq s, next("seq").map([](std::int64_t n) { return Seq{n}; }));
+      INDRA_TRY(put_edge(key, {}, 0, s));
+      // Past rows are found behind a current one (T8).
+      INDRA_TRY(
+          Statement(tx_,
+                    "INSERT OR IGNORE INTO nodes(node, branch, seq, mode, nlink, uid, gid, size, mtime, "
+                    "atime_d, ctime_d, btime_d, flags) VALUES(?1, ?2, ?3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)")
+              .bind(1, e.node)
+              .bind(2, branch_)
+              .bind(3, s)
+              .run());
+      return true;
+    }
+    Statement q{tx_,
+                "UPDATE edges SET node = NULL, type = 0 WHERE parent = ?1 AND cookie = ?2 AND name = ?3 AND "
+                "branch = ?4"};
+    Edges::bind(q, key);
+    INDRA_TRY(q.bind(4, branch_).run());
+    return true;
+  }
+
+  Result<bool> take_attribute(const Xattrs::Key& key) {
+    Xattrs::Row x;
+    INDRA_LET(const bool there, rows::find_at<Xattrs>(tx_, key, {branch_, kSeqMax}, x));
+    if (!there || x.gone()) return false;
+    INDRA_LET(const bool kept, shown_since(x.seq, key.node));
+    Seq s = x.seq;
+    if (kept) {
+      INDRA_LET(s, next("seq").map([](std::int64_t n) { return Seq{n}; }));
+      Statement k{tx_, Xattrs::kKeep};
+      Xattrs::bind(k, key);
+      INDRA_TRY(k.bind(3, branch_).bind(4, s).run());
+    }
+    Statement q{tx_,
+                "UPDATE xattrs SET value = NULL, seq = ?4 WHERE node = ?1 AND name = ?2 AND branch = ?3"};
+    Xattrs::bind(q, key);
+    INDRA_TRY(q.bind(3, branch_).bind(4, s).run());
+    return true;
+  }
+
  private:
+  /// At a pin from then on.
+  Result<bool> shown_since(Seq from, NodeId node) {
+    for (Seq at = from;;) {
+      const auto pin = forest_.pin_within(branch_, at, kSeqMax);
+      if (!pin) return false;
+      NodeRow row;
+      INDRA_LET(bool there, rows::find<Nodes>(tx_, forest_.chain(branch_, *pin), {node}, row));
+      if (!there) {  // its current row is what is lost
+        INDRA_LET(there, rows::find_past<Nodes>(tx_, {node}, branch_, *pin, row));
+      }
+      if (there && row.mode != 0) return true;
+      at = Seq{pin->raw() + 1};
+    }
+  }
+
   struct Found {
     NodeId parent;
     std::int64_t cookie;
@@ -267,6 +329,16 @@ class LostFound {
 Result<std::string> move_to_lost_found(Tx& tx, BranchId branch, NodeId node) {
   INDRA_LET(Forest forest, Forest::read(tx));
   return LostFound{tx, std::move(forest), branch}.move(node);
+}
+
+Result<bool> take_name(Tx& tx, BranchId branch, NodeId parent, std::int64_t cookie, const std::string& name) {
+  INDRA_LET(Forest forest, Forest::read(tx));
+  return LostFound{tx, std::move(forest), branch}.take_name({parent, cookie, name});
+}
+
+Result<bool> take_attribute(Tx& tx, BranchId branch, NodeId node, const std::string& name) {
+  INDRA_LET(Forest forest, Forest::read(tx));
+  return LostFound{tx, std::move(forest), branch}.take_attribute({node, name});
 }
 
 }  // namespace indra

@@ -79,7 +79,7 @@ Result<NodeRow> TreeImpl::adopt(Tx& tx, const Who& who, const Chain& chain, cons
   const TimeNs now = clock_.now();
   INDRA_LET(const Seq s, next_seq(tx, *own));
   const bool is_dir = S_ISDIR(row.mode);
-  if (!row.line) row.line = row.node;
+  if (!row.line || !S_ISREG(row.mode)) row.line = row.node;  // only a file goes on in another node
   row.nlink = is_dir ? 2 : 1;
   row.parent = parent;
   row.flags = as.flags & kNoVersions;

@@ -90,5 +90,11 @@ $i put - :/f <<<'four'
 $i branch list --json | python3 -c 'import json, sys; assert len(json.load(sys.stdin)) == 3'
 expect 1 $i merge "$odd"
 $i ls :/ --json | python3 -c 'import json, sys; assert len(json.load(sys.stdin)) == 2'
+expect 0 $i snapshot create "$odd"
+$i put - :/f <<<'five'
+expect 0 $i cp --snapshot "$odd" :/f :/f-then
+same "$($i cat :/f-then)" four
+expect 0 $i rm :/f-then
+expect 0 $i snapshot delete "$odd"
 expect 0 $i branch delete "$odd"
 expect 0 $i fsck

@@ -79,6 +79,78 @@ expect 1 $i import cut.tar.gz :/cut
 printf 'no archive at all, only text' >text
 expect 1 $i import text :/text
 
+# A hard link is another name of what came, never of what bears that name already; and nothing goes for a link that is none.
+mkdir pair && echo ours >pair/a && ln pair/a pair/b
+$i put - :/taken/a -p <<<'theirs'
+for how in skip fail; do
+  expect 1 $i import --on-conflict $how pair :/taken
+  grep -q 'b: hard link to a' err || die "$how: what the link is was not said"
+  expect 1 $i ls :/taken/b
+done
+expect 0 $i import pair :/whole
+expect 0 $i rm :/whole/b
+expect 0 $i import --on-conflict skip pair :/whole # goes on where it ended
+same "$($i stat :/whole/a --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["nlink"])')" 2
+mkdir beside && echo mine >beside/a
+expect 1 $i export --on-conflict skip :/whole beside
+[[ $(ls beside) == a && $(<beside/a) == mine ]] || die "a link to another file was made"
+$i put - :/stays <<<'stays'
+python3 - <<'P'
+import tarfile, io
+def add(t, name, data=b'x', **k):
+    i = tarfile.TarInfo(name); i.size = len(data)
+    for a, b in k.items(): setattr(i, a, b)
+    t.addfile(i, io.BytesIO(data))
+with tarfile.open('none.tar', 'w') as t:
+    add(t, 'stays', b'', type=tarfile.LNKTYPE, linkname='nowhere')
+with tarfile.open('none2.tar', 'w', format=tarfile.PAX_FORMAT) as t:
+    add(t, 'stays', b'', type=tarfile.SYMTYPE, linkname='y' * 5000)
+with tarfile.open('again.tar', 'w') as t:  # as tar -r leaves it
+    add(t, 'a', b'old'); add(t, 'h', b'', type=tarfile.LNKTYPE, linkname='a'); add(t, 'a', b'new')
+    add(t, 'l', b'', type=tarfile.LNKTYPE, linkname='a'); add(t, 'l', b'last')
+    add(t, 's', b'file'); add(t, 's', b'', type=tarfile.SYMTYPE, linkname='a')
+with tarfile.open('long.tar', 'w', format=tarfile.PAX_FORMAT) as t:
+    add(t, 'before'); add(t, 'n' * 300); add(t, 'd/' * 5000 + 'deep'); add(t, 'after')
+with tarfile.open('deep.tar', 'w', format=tarfile.PAX_FORMAT) as t:
+    add(t, 'a/' * 2000 + 'f')
+P
+expect 1 $i import --on-conflict replace none.tar :/
+expect 1 $i import --on-conflict replace none2.tar :/
+same "$($i cat :/stays)" stays
+expect 0 $i import --on-conflict replace again.tar :/again
+same "$($i cat :/again/a) $($i cat :/again/h) $($i cat :/again/l) $($i stat :/again/s | grep -c symlink)" "new old last 1"
+
+# What cannot be is said, and the rest goes on.
+expect 1 $i import long.tar :/long
+same "$(grep -c 'File name too long' err)" 2
+same "$($i cat :/long/before)$($i cat :/long/after)" xx
+mkdir withsock && echo z >withsock/z
+python3 -c "import socket; socket.socket(socket.AF_UNIX).bind('withsock/sock')"
+expect 0 $i import withsock :/withsock
+expect 1 $i export :/withsock withsock.tar
+grep -q 'sock' err || die "the socket was not named"
+same "$(tar -tf withsock.tar | tail -1)" z
+
+# A tree that is deeper than any path is the end of no process.
+at=:/bottomless
+part=$(printf '/a%.0s' $(seq 2000))
+for n in $(seq 8); do
+  expect 0 $i import deep.tar "$at"
+  at+=$part
+done
+for verb in "pack deep.pack" "cp -r :/bottomless :/copy" "export :/bottomless deep.out" "ls -R :/bottomless" "rm -r :/bottomless"; do
+  expect 1 $i $verb
+  grep -q 'File name too long' err || die "$verb: $(head -c 300 err)"
+done
+
+# An attribute of a file that may not be written to.
+if [[ $xattrs == yes ]]; then
+  echo r >readonly && setfattr -n user.colour -v red readonly && chmod 444 readonly
+  expect 0 $i put readonly :/readonly
+  expect 0 $i get :/readonly readonly2
+  same "$(stat -c %a readonly2) $(getfattr --only-values -n user.colour readonly2)" "444 red"
+fi
+
 # Nothing unreadable stops the rest.
 if [[ $EUID != 0 ]]; then
   chmod 000 src/deep/9

@@ -134,3 +134,26 @@ same "$($i cat after:/t)" tiny
 same "$($i branch list | grep -c 'slow\|work')" 0
 expect 1 $i branch create indra-work-0123456789abcdef
 expect 0 $i fsck
+
+# A snapshot that is deleted while it is packed makes no pack: a part of it may be gone by then.
+expect 0 $i mount "$PWD/m"
+mkdir m/vault/big m/vault/zz
+head -c 30000000 /dev/urandom >m/vault/big/file
+echo here >m/vault/zz/file
+expect 0 $i snapshot create going
+rm m/vault/zz/file
+mkfifo reader
+$i pack --snapshot going - >reader 2>pack.err &
+pack=$!
+exec 8<reader
+head -c 1000000 <&8 >part.pack
+expect 0 $i snapshot delete going
+expect 0 $i prune --older 0 --wait
+cat <&8 >>part.pack
+exec 8<&-
+status=0
+wait $pack || status=$?
+same $status 1
+grep -q 'given up meanwhile' pack.err || die "$(cat pack.err)"
+expect 1 $i unpack "$PWD/part.pack" --branch parted
+expect 0 $i unmount "$PWD/m"

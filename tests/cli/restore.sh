@@ -116,3 +116,8 @@ expect 0 $i restore "$PWD/m/vault" --snapshot first
 same "$(ls m/vault)" d
 same "$(cat m/vault/d/a)" one
 expect 0 $i unmount "$PWD/m"
+
+# A directory put beside what is there is one like any other.
+expect 0 $i restore :/d --snapshot first --to :/d-then
+same "$($i cat :/d-then/a)" one
+expect 0 $i fsck

@@ -126,7 +126,7 @@ struct Child {
 /// Removes (dir, name) and all below it. Failures are reported; counts what was removed.
 [[nodiscard]] Result<void> remove_tree(Call&, View&, NodeId dir, const std::string& name, const Attr&,
                                        const std::string& shown, std::uint64_t& removed,
-                                       std::uint64_t& failed);
+                                       std::uint64_t& failed, int depth = 1);
 
 /// Ends an open file with its scope.
 class HandleGuard {
