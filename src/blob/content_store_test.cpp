@@ -10,11 +10,6 @@
 namespace indra::blob {
 namespace {
 
-Bytes operator+(Bytes a, const Bytes& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
-
 class Sizes : public testing::TestWithParam<std::uint64_t> {};
 TEST_P(Sizes, GivenAFileOfThisSize_WhenPublished_ThenBytesAndHashAreRight) {
   TestStore t;

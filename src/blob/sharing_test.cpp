@@ -6,11 +6,6 @@
 namespace indra::blob {
 namespace {
 
-Bytes operator+(Bytes a, const Bytes& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
-
 // C12: a chunk that stands in two places of one file is not freed, nor changed, by what is done to one of
 // them.
 TEST(Content, GivenAChunkTwiceInAFileThatIsAlone_WhenOneIsOverwritten_ThenTheOtherStays) {

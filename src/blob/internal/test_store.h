@@ -8,6 +8,11 @@
 
 namespace indra::blob {
 
+inline Bytes operator+(Bytes a, const Bytes& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
 class TestStore {
  public:
   explicit TestStore(ContentStore::Options o = {}, Disk& disk = real_disk())
