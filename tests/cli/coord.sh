@@ -137,7 +137,8 @@ sql "CREATE TABLE orders(id INTEGER PRIMARY KEY, what TEXT);
   BEGIN IMMEDIATE; INSERT INTO orders VALUES(2, 'no'); SELECT indra_enqueue('jobs', 'order 2'); ROLLBACK;" >/dev/null
 same "$(sql 'SELECT count(*) FROM orders')" 1
 same "$($i queue work jobs --once -- cat)" "order 1"
-$i listen hello >heard &
+: >heard
+$i listen hello >>heard &
 waiting=$!
 call() { sql "SELECT indra_notify('hello', 'from the shell')" >/dev/null && test -s heard; }
 soon call || die "not heard"
