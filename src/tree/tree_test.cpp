@@ -340,6 +340,23 @@ TEST(Budget, GivenADirectoryWithVersionsOff_WhenFilesAreMadeInIt_ThenNothingIsKe
   EXPECT_EQ(t.count("SELECT COUNT(*) FROM nodes_past WHERE node = 18"), 3);
 }
 
+TEST(Pins, GivenAChangeBeforeAnotherBranchsPin_WhenReopened_ThenItIsStillDue) {
+  TestTree t;
+  const BranchInfo b = t.fork("b");
+  const NodeId f = t.make(t.head(b.id), kRoot, "f")->node;
+  ASSERT_TRUE(t.write(t.head(b.id), f, 1));
+  const Seq then = t.snapshot("s").seq;
+  t.reopen(true);
+  EXPECT_EQ(t.pin_all(), 1);
+  ASSERT_TRUE(t.write(t.head(b.id), f, 2));
+  const auto kept = t.find(t.at(b.id, Seq{then.raw() + 1}), kRoot, "f");
+  ASSERT_TRUE(kept);
+  EXPECT_EQ(t.store.content[kept->blob], 1);
+  EXPECT_EQ(t.pin_all(), 1);
+  t.reopen(true);
+  EXPECT_EQ(t.pin_all(), 0);
+}
+
 TEST(Orphans, GivenUnlinkedNode_WhenReopened_ThenItIsGoneWithItsReference) {
   TestTree t;
   const Chain c = t.head();
