@@ -357,6 +357,24 @@ TEST(Pins, GivenAChangeBeforeAnotherBranchsPin_WhenReopened_ThenItIsStillDue) {
   EXPECT_EQ(t.pin_all(), 0);
 }
 
+TEST(Pins, GivenPinsThatWereRolledBack_WhenTheNextAreDue_ThenTheyAreSet) {
+  TestTree t;
+  const Chain c = t.head();
+  const NodeId f = t.make(c, kRoot, "f")->node;
+  ASSERT_TRUE(t.write(c, f, 1));
+  const auto lost = t.run([&](Tx& tx) -> Result<int> {
+    INDRA_LET(const int n, t.tree->create_automatic_pins(tx));
+    return n == 1 ? fail(EIO) : fail(EINVAL);
+  });
+  ASSERT_EQ(err(lost), EIO);
+  EXPECT_EQ(t.pin_all(), 1);
+  EXPECT_EQ(t.pin_all(), 0);
+  ASSERT_TRUE(t.write(c, f, 2));
+  const auto kept = t.find(t.at(BranchId{1}, Seq{t.tree->last_seq().raw() - 1}), kRoot, "f");
+  ASSERT_TRUE(kept);
+  EXPECT_EQ(t.store.content[kept->blob], 1);
+}
+
 TEST(Orphans, GivenUnlinkedNode_WhenReopened_ThenItIsGoneWithItsReference) {
   TestTree t;
   const Chain c = t.head();

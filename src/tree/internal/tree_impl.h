@@ -47,6 +47,8 @@ struct BranchState {
   Seq last_change;        ///< 0: unknown or none since the last pin
   bool has_past = false;  ///< may have rows in *_past
   bool scratch = false;   ///< see create_scratch()
+  std::optional<std::uint64_t>
+      noted;  ///< after so many mutations a pin was noted here: it may be rolled back
 };
 
 class TreeImpl final : public Tree {
