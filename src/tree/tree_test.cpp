@@ -300,6 +300,31 @@ TEST(Budget, GivenChurnWithinTheSecond_WhenAutomaticPinsCome_ThenOneVersionIsKep
   EXPECT_EQ(t.count("SELECT COUNT(*) FROM nodes_past WHERE node = 17"), 2);
 }
 
+TEST(Budget, GivenALinkBetweenVersions_WhenOneStandsIn_ThenEachMomentHasTheNamesOfItsTime) {
+  TestTree t;
+  const Chain c = t.head();
+  const NodeId f = t.make(c, kRoot, "f")->node;
+  ASSERT_TRUE(t.write(c, f, 1));
+  t.pin_all();
+  ASSERT_TRUE(t.write(c, f, 2));
+  t.pin_all();
+  ASSERT_TRUE(t.run([&](Tx& tx) { return t.tree->link(tx, t.who, c, f, kRoot, "g"); }));
+  const Seq then = t.tree->last_seq();
+  t.pin_all();
+  ASSERT_TRUE(t.write(c, f, 3));
+  ASSERT_TRUE(t.write(c, f, 4));
+  const BranchInfo b = t.fork("b", BranchId{1}, then);
+  EXPECT_EQ(t.find(t.head(b.id), kRoot, "f")->nlink, 2);
+  ASSERT_TRUE(t.unlink(t.head(b.id), kRoot, "f"));
+  const Chain fork = t.head(b.id);
+  const auto g = t.run([&](Tx& tx) { return t.tree->lookup_node(tx, fork, kRoot, "g"); });
+  ASSERT_TRUE(g && *g);
+  EXPECT_EQ(t.store.content[(*g)->blob], 2);
+  t.run([&](Tx& tx) { return t.tree->give_up_oldest(tx, 1); }).value();
+  t.thin();
+  EXPECT_TRUE(t.find(t.head(b.id), kRoot, "g"));
+}
+
 TEST(Budget, GivenVersionsOff_WhenAutomaticPinsCome_ThenNothingIsKept) {
   TestTree t;
   const Chain c = t.head();

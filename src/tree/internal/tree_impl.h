@@ -213,6 +213,8 @@ class TreeImpl final : public Tree {
     std::optional<Seq> stands_in;
   };
   Result<Budget> budget(Tx&, const BranchState& own, const NodeRow&);
+  /// The content of the kept row is what `old` shows from now on in the moments up to `until`.
+  Result<void> let_stand_in(Tx&, const NodeRow& old, Seq kept, Seq until);
 
   // changes.cpp
   Result<ActorId> actor(Tx&, const Who&);
