@@ -64,14 +64,32 @@ void run(sqlite3_context* ctx, int n, sqlite3_value** values) {
   sqlite3_result_error_code(ctx, code_of(done.error()));
 }
 
-Result<void> bootstrap(Call& c) {
-  Query q{c.s, "SELECT COUNT(*) FROM sqlite_schema WHERE name = 'indra_meta'"};
+Result<bool> made(State& s) {
+  Query q{s, "SELECT COUNT(*) FROM sqlite_schema WHERE name = 'indra_meta'"};
   INDRA_TRY(q.step());
+  return q.integer(0) != 0;
+}
+
+/// All tables or none, whoever else makes them just now.
+Result<void> bootstrap(Call& c) {
   c.answer(std::int64_t{1});
-  if (q.integer(0) != 0) return {};
-  if (sqlite3_exec(c.s.db, kSchema, nullptr, nullptr, nullptr) != SQLITE_OK)
+  INDRA_LET(const bool there, made(c.s));
+  if (there) return {};
+  const bool alone = sqlite3_get_autocommit(c.s.db) != 0;
+  const auto run = [&](const char* sql) -> Result<void> {
+    if (sqlite3_exec(c.s.db, sql, nullptr, nullptr, nullptr) == SQLITE_OK) return {};
     return sql_failure(c.s.db, sqlite3_extended_errcode(c.s.db));
-  return {};
+  };
+  INDRA_TRY(run(alone ? "BEGIN IMMEDIATE" : "SAVEPOINT indra_call"));
+  const auto make = [&]() -> Result<void> {
+    INDRA_LET(const bool meanwhile, made(c.s));
+    if (!meanwhile) INDRA_TRY(run(kSchema));
+    return run(alone ? "COMMIT" : "RELEASE indra_call");
+  };
+  auto r = make();
+  if (!r && sqlite3_get_autocommit(c.s.db) == 0)
+    (void)run(alone ? "ROLLBACK" : "ROLLBACK TO indra_call; RELEASE indra_call");
+  return r;
 }
 const Function kBootstrap{"indra_bootstrap", 0, 0, false, bootstrap, ""};
 

@@ -9,6 +9,7 @@
 
 #include "db/test_dir.h"
 #include "events/coord.h"
+#include "events/internal/coord_state.h"
 
 namespace indra {
 namespace {
@@ -60,6 +61,25 @@ TEST(Coord, GivenAStrangerWhoHoldsTheNewFile_WhenOpened_ThenItIsWaitedForAndThen
   leaves.join();
   sqlite3_close(stranger);
   EXPECT_TRUE(opened) << opened.error().text();
+}
+
+// E11: what the extension makes outside of a transaction is there whole or not at all.
+TEST(Coord, GivenAnObstacle_WhenTheTablesAreMade_ThenNoneIsThereAndTheyCanBeMadeLater) {
+  const TestDir dir;
+  const std::string path = dir / "coord.db";
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open(path.c_str(), &db), SQLITE_OK);
+  ASSERT_EQ(coord::install(db, nullptr, false), SQLITE_OK);
+  const auto run = [&](const char* sql) { return sqlite3_exec(db, sql, nullptr, nullptr, nullptr); };
+  ASSERT_EQ(run("CREATE TABLE indra_rules(x)"), SQLITE_OK);
+  EXPECT_NE(run("SELECT indra_bootstrap()"), SQLITE_OK);
+  EXPECT_EQ(run("CREATE TABLE indra_meta(x); DROP TABLE indra_meta; DROP TABLE indra_rules"), SQLITE_OK)
+      << sqlite3_errmsg(db);
+  EXPECT_EQ(run("SELECT indra_bootstrap(); SELECT indra_bootstrap()"), SQLITE_OK) << sqlite3_errmsg(db);
+  EXPECT_EQ(run("SELECT indra_queue_create('q'); SELECT indra_enqueue('q', 'x')"), SQLITE_OK)
+      << sqlite3_errmsg(db);
+  sqlite3_close(db);
+  EXPECT_TRUE(Coord::open(path));
 }
 
 }  // namespace

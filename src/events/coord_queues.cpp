@@ -271,8 +271,8 @@ Result<void> claim(Call& c) {
   for (const Json& job : jobs)
     INDRA_TRY(Query{
         c.s,
-        "UPDATE indra_jobs SET state = 1, attempts = attempts + 1, worker = ?2, claim_until = ?3 WHERE id = "
-        "?1"}
+        "UPDATE indra_jobs SET state = 1, attempts = attempts + 1, worker = ?2, claim_until = ?3, expires_at "
+        "= NULL WHERE id = ?1"}
                   .bind(job["id"].get<std::int64_t>(), worker, now + visibility)
                   .run());
   c.answer(jobs);

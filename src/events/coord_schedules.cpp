@@ -21,14 +21,15 @@ Result<void> schedule(Call& c) {
   INDRA_TRY(known_queue(c.s, queue));
   INDRA_TRY(allowed(c.s, queue));
   INDRA_LET(const std::int64_t next, cron.next_after(c.s.now()));
-  INDRA_TRY(Query{
+  // Who makes it again, as programs do when they start, loses no time that is due.
+  Query q{
       c.s,
       "INSERT INTO indra_schedules(name, queue, expr, payload, options, next_at) VALUES(?1, ?2, ?3, ?4, ?5, "
-      "?6) ON CONFLICT DO UPDATE SET queue = ?2, expr = ?3, payload = ?4, options = ?5, next_at = ?6"}
-                .bind(name, queue, expr, payload, options.dump(), next)
-                .run());
+      "?6) ON CONFLICT DO UPDATE SET queue = ?2, expr = ?3, payload = ?4, options = ?5, next_at = CASE WHEN "
+      "expr = ?3 THEN MIN(next_at, ?6) ELSE ?6 END RETURNING next_at"};
+  INDRA_TRY(q.bind(name, queue, expr, payload, options.dump(), next).step());
   c.s.wakes = true;
-  c.answer_seconds(next);
+  c.answer_seconds(q.integer(0));
   return {};
 }
 

@@ -132,6 +132,20 @@ TEST(Queue, GivenKeysExpiryResultsAndPause_ThenEachDoesWhatItSays) {
   EXPECT_EQ(t.call("indra_cancel", {third}), 0);
 }
 
+TEST(Queue, GivenAJobThatWasClaimed_WhenItsTimeToExpireIsOver_ThenItIsTriedAgain) {
+  TestCoord t;
+  t.call("indra_queue_create", {"q", R"({"visibility": 2})"});
+  t.call("indra_enqueue", {"q", "x", R"({"expires": 5})"});
+  t.call("indra_claim", {"q", "w"});
+  t.after(6);
+  t.call("indra_sweep", {"q"});
+  const Json again = t.call("indra_claim", {"q", "w"});
+  ASSERT_EQ(again.size(), 1);
+  t.call("indra_retry", {again[0]["id"].get<std::int64_t>(), "w", "no", 3.0});
+  t.after(3);
+  EXPECT_EQ(t.call("indra_claim", {"q", "w"}).size(), 1);
+}
+
 // E11
 TEST(Coord, GivenBadInput_ThenTheErrorSaysWhatIsWrong) {
   TestCoord t;
@@ -229,6 +243,26 @@ TEST(Schedule, GivenTimesThatPassed_WhenTicked_ThenEachIsMadeUpForOnceUpToABound
   t.call("indra_schedule_resume", {"s"});
   EXPECT_EQ(t.call("indra_schedule_tick"), 0);
   EXPECT_SAYS(t.refused(EPERM, "indra_queue_delete", {"q"}), "schedule s puts jobs into queue 'q'");
+}
+
+TEST(Schedule, GivenATimeThatIsDue_WhenTheScheduleIsMadeAgain_ThenItStillFires) {
+  TestCoord t;
+  t.call("indra_queue_create", {"q"});
+  for (int i = 0; i < 3; ++i) {  // a program that starts again before each time comes
+    t.call("indra_schedule", {"s", "q", "@every 10s", "tick"});
+    t.after(9);
+  }
+  EXPECT_EQ(t.call("indra_schedule_tick"), 2);
+  t.call("indra_schedule", {"s", "q", "@every 1h", "tick"});
+  t.after(1800);
+  EXPECT_EQ(t.call("indra_schedule_tick"), 0);
+  // A clock that was far ahead.
+  t.after(1e7);
+  t.call("indra_schedule_tick");
+  t.clock.advance(static_cast<TimeNs>(-1e16));
+  t.call("indra_schedule", {"s", "q", "@every 1h", "tick"});
+  t.after(3600);
+  EXPECT_EQ(t.call("indra_schedule_tick"), 1);
 }
 
 // E21

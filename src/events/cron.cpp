@@ -168,7 +168,12 @@ Result<std::int64_t> Cron::next_after(std::int64_t from_ms) const {
     if (!this_day || !months_.test(static_cast<std::size_t>(l.tm_mon) + 1)) {
       std::tm next{};
       next.tm_year = l.tm_year, next.tm_mon = l.tm_mon, next.tm_mday = l.tm_mday + 1, next.tm_isdst = -1;
-      const std::time_t midnight = ::mktime(&next);
+      std::time_t midnight = ::mktime(&next);
+      const std::time_t hour_before = midnight - 3600;
+      std::tm b{};
+      ::localtime_r(&hour_before, &b);
+      if (b.tm_mday == next.tm_mday && b.tm_hour == 0 && next.tm_hour == 0)
+        midnight = hour_before;  // the first of two
       t = midnight > t ? midnight : t + 3600;
     } else if (!hours_.test(static_cast<std::size_t>(l.tm_hour))) {
       t += 3600 - l.tm_min * 60 - l.tm_sec;

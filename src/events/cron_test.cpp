@@ -58,6 +58,18 @@ TEST_F(CronTest, WhenClocksChange) {
             at("2026-10-25 02:00:00", 0));
 }
 
+TEST_F(CronTest, WhenMidnightComesTwice) {
+  zone("Atlantic/Azores");  // 2026-10-25, a Sunday: 01:00 becomes 00:00
+  const auto first = at("2026-10-25 00:00:00", 1), before = at("2026-10-24 12:00:00");
+  const Cron weekly = Cron::parse("@weekly").value();
+  for (const char* last :
+       {"2026-07-01 00:00:00", "2026-12-20 00:00:00"}) {  // mktime() goes by its last answer
+    at(last);
+    EXPECT_EQ(weekly.next_after(before).value(), first) << last;
+  }
+  EXPECT_EQ(next("@weekly", first), "2026-11-01 00:00:00");
+}
+
 TEST_F(CronTest, WhatIsWrongIsSaid) {
   const auto says = [](const char* expr, const char* text) {
     const auto r = Cron::parse(expr);

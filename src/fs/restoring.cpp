@@ -36,8 +36,15 @@ class Restoring {
       (void)pinned;
       const Seq last = fs_.tree().last_seq();
       INDRA_LET(auto kept, fs_.tree().moment_at_seq(tx, state_->info.id, last));
-      if (kept.seq == kSeqMax) {  // nothing has happened here since the last pin
-        INDRA_LET(kept, fs_.tree().moment_at_seq(tx, state_->info.id, Seq{last.raw() - 1}));
+      if (kept.seq == kSeqMax) {  // nothing has happened here since the last pin, or versions are off (T14)
+        const auto pin = fs_.tree().moment_at_seq(tx, state_->info.id, Seq{last.raw() - 1});
+        if (!pin && pin.error().code != std::errc::no_such_file_or_directory) return fail(pin.error());
+        INDRA_LET(const Seq changed, fs_.tree().last_change(tx, state_->info.id));
+        if (pin && changed <= (pin->branch == state_->info.id ? pin->seq : Seq{})) {
+          kept = *pin;
+        } else {
+          INDRA_LET(kept.seq, fs_.tree().pin_before(tx, state_->head));
+        }
       }
       done.before = kept.seq;
       MergePlan steps;

@@ -173,6 +173,18 @@ TEST_F(Restoring, GivenAFileWrittenJustNow_WhenRestored_ThenThatVersionIsKept) {
   EXPECT_EQ(all.size(), 11u);  // one line: old, five times a new one and the old one again
 }
 
+TEST_F(Restoring, GivenABucketWithoutVersions_WhenRestored_ThenWhatWasThereIsKeptAllTheSame) {  // U2
+  ASSERT_TRUE(keep_versions(*w.fs, "main", {false, 86400 * kSecond, 0, 0}));
+  w.write("main", "/f", "old");
+  const auto s = w.snapshot();
+  w.write("main", "/f", "new");
+  const auto done = MergeWorld::ok(w.back("/f", s));
+  EXPECT_EQ(w.read("main", "/f"), "old");
+  EXPECT_EQ(w.at_seq(done.before).at("/f"), "F 644 new");
+  const auto same = MergeWorld::ok(w.back("/f", s));
+  EXPECT_EQ(w.at_seq(same.before).at("/f"), "F 644 old");
+}
+
 TEST_F(Restoring, GivenAFileThatIsOpen_WhenRestored_ThenWhoHasItGoesOnReadingIt) {  // U2
   w.write("main", "/f", "old");
   const auto s = w.snapshot();

@@ -68,6 +68,24 @@ TEST_F(Ancestry, GivenAMergeThroughAThird_WhenThatIsDeleted_ThenWhatItBroughtIsK
   EXPECT_EQ(bases(main, a.id), (Bases{{a.id, first}}));
 }
 
+TEST_F(Ancestry, GivenAForkThatWasMergedElsewhere_WhenDeleted_ThenTheBaseItBroughtIsKept) {
+  change(main);
+  const BranchInfo b = t.fork("b");
+  change(main);
+  const BranchInfo a = t.fork("a");
+  change(a.id);
+  merge(a.id, b.id);
+  change(main);
+  ASSERT_TRUE(t.run([&](Tx& tx) { return t.tree->delete_branch(tx, t.who, "main", "a"); }));
+  while (t.run([&](Tx& tx) { return t.tree->sweep(tx, 100, [](BranchId) { return false; }); }).value() != 0) {
+  }
+  t.thin();
+  EXPECT_EQ(bases(main, b.id), (Bases{{main, a.fork_seq}}));
+  EXPECT_TRUE(t.find(t.at(main, a.fork_seq), kFirstNode, "n2"));
+  merge(main, b.id);
+  EXPECT_EQ(t.count("SELECT COUNT(*) FROM pins WHERE branch = 1 AND kind IN (1, 2)"), 2);
+}
+
 TEST_F(Ancestry, GivenCrissCrossMerges_WhenAsked_ThenThereAreTwoBases) {
   const BranchInfo a = t.fork("a"), b = t.fork("b");
   change(a.id);

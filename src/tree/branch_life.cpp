@@ -196,9 +196,11 @@ Result<void> TreeImpl::forget_branch(Tx& tx, const BranchState& s) {
   }
   for (const auto& [source, moment] : taken) INDRA_TRY(relax_pin(tx, source, moment, true));
   if (info.parent) {
+    // Who has merged it contains its fork point too: a moment that merges start from (G1).
     auto q = Statement{tx,
-                       "UPDATE pins SET kind = 4 WHERE id = (SELECT id FROM pins WHERE branch = ?1 AND seq = "
-                       "?2 AND kind = 1 LIMIT 1)"};
+                       "UPDATE pins SET kind = CASE WHEN EXISTS(SELECT 1 FROM merges WHERE source = ?1 AND "
+                       "source_seq = ?2) THEN 2 ELSE 4 END WHERE id = (SELECT id FROM pins WHERE branch = ?1 "
+                       "AND seq = ?2 AND kind = 1 LIMIT 1)"};
     INDRA_TRY(q.bind(1, info.parent).bind(2, info.fork_seq).run());
     INDRA_LET(BranchState * parent, state(info.parent));
     INDRA_TRY(refresh_pins(tx, *parent));

@@ -32,6 +32,32 @@ Result<TreeImpl::Budget> TreeImpl::budget(Tx& tx, const BranchState& own, const 
   return Budget{off, std::nullopt};
 }
 
+Result<void> TreeImpl::let_stand_in(Tx& tx, const NodeRow& old, Seq kept, Seq until) {
+  NodeRow was;
+  {
+    auto q = Statement{
+        tx, "SELECT " INDRA_NODE_COLUMNS("") " FROM nodes_past WHERE node = ?1 AND branch = ?2 AND seq = ?3"};
+    INDRA_TRY(q.bind(1, old.node).bind(2, old.branch).bind(3, kept).step());
+    rows::Nodes::read(q, {old.node}, was);
+  }
+  if (was.mode == old.mode && was.nlink == old.nlink && was.uid == old.uid && was.gid == old.gid &&
+      was.parent == old.parent && was.line == old.line) {
+    auto q = Statement{tx,
+                       "UPDATE nodes_past SET until = ?4, flags = flags | 4 WHERE node = ?1 AND branch = ?2 "
+                       "AND seq = ?3"};
+    return q.bind(1, old.node).bind(2, old.branch).bind(3, kept).bind(4, until).run();
+  }
+  // It was linked, moved or chmoded since: that must not come undone with the content.
+  NodeRow version = old;
+  version.blob = was.blob;
+  version.size = was.size;
+  version.stored = was.stored;
+  version.mtime = was.mtime;
+  version.flags |= kStandsIn;
+  INDRA_TRY(add_ref(tx, version.blob));
+  return insert_past(tx, version, until);
+}
+
 Result<bool> TreeImpl::rewritable(Tx& tx, const Chain& chain, NodeId id) {
   INDRA_LET(const BranchState* own, writable(chain));
   INDRA_LET(const NodeRow row, node(tx, chain, id));
@@ -95,10 +121,7 @@ Result<NodeRow> TreeImpl::set_content(Tx& tx, const Who& who, const Chain& chain
     if (b.over || same) {
       keep = Keep::never;
       if (b.stands_in) {
-        auto q = Statement{tx,
-                           "UPDATE nodes_past SET until = ?4, flags = flags | 4 WHERE node = ?1 AND branch = "
-                           "?2 AND seq = ?3"};
-        INDRA_TRY(q.bind(1, id).bind(2, own->info.id).bind(3, *b.stands_in).bind(4, s).run());
+        INDRA_TRY(let_stand_in(tx, old, *b.stands_in, s));
       } else {
         row_seq = old.seq;  // no version before it: automatic moments show this one
       }

@@ -24,6 +24,7 @@ Result<Seq> TreeImpl::add_pin(Tx& tx, BranchState& own, PinKind kind, Seq at, st
   else
     q.bind_text(5, message);
   INDRA_TRY(q.bind(6, clock_.now()).run());
+  own.noted = writer_.mutations();
   own.last_pin = std::max(own.last_pin, at);
   if (kind != PinKind::automatic) own.last_hard = std::max(own.last_hard, at);
   return at;
@@ -108,6 +109,10 @@ Result<int> TreeImpl::create_automatic_pins(Tx& tx) {
   const Seq at = last_seq();
   INDRA_LET(const auto told, kept_by_buckets(tx));
   for (auto& [id, own] : branches_) {
+    if (own.noted) {
+      INDRA_TRY(refresh_pins(tx, own));
+      if (writer_.mutations() > *own.noted) own.noted.reset();
+    }
     if (own.info.hidden || own.last_change <= own.last_pin) continue;
     const auto keep = told.find(own.info.bucket);
     if (keep != told.end() && !keep->second.automatic) continue;

@@ -85,7 +85,6 @@ Result<void> TreeImpl::load(Tx& tx) {
     q.reset();
     INDRA_TRY(branch_ids_.open(tx, last + 1));
   }
-  Seq newest_pin;
   {
     auto q = Statement{tx,
                        "SELECT branch, MAX(seq), MAX(CASE WHEN kind < 3 THEN seq END) FROM pins WHERE kind < "
@@ -97,7 +96,6 @@ Result<void> TreeImpl::load(Tx& tx) {
       if (it == branches_.end()) continue;
       it->second.last_pin = q.id_at<Seq>(1);
       it->second.last_hard = q.id_at<Seq>(2);
-      newest_pin = std::max(newest_pin, it->second.last_pin);
     }
   }
   for (auto& [branch_id, s] : branches_) {
@@ -110,10 +108,10 @@ Result<void> TreeImpl::load(Tx& tx) {
   }
   {
     // What changed since the last pins were set: so that the next automatic ones are set where they are due.
+    // A branch may have been changed before another one's last pin.
     auto q = Statement{tx,
-                       "SELECT branch, MAX(seq) FROM (SELECT branch, seq FROM changes WHERE seq > ?1 AND op "
-                       "< 12 ORDER BY seq DESC LIMIT 10000) GROUP BY branch"};
-    q.bind(1, newest_pin);
+                       "SELECT branch, MAX(seq) FROM (SELECT branch, seq FROM changes WHERE op < 12 ORDER BY "
+                       "seq DESC LIMIT 10000) GROUP BY branch"};
     for (;;) {
       INDRA_LET(const bool row, q.step());
       if (!row) break;

@@ -300,6 +300,31 @@ TEST(Budget, GivenChurnWithinTheSecond_WhenAutomaticPinsCome_ThenOneVersionIsKep
   EXPECT_EQ(t.count("SELECT COUNT(*) FROM nodes_past WHERE node = 17"), 2);
 }
 
+TEST(Budget, GivenALinkBetweenVersions_WhenOneStandsIn_ThenEachMomentHasTheNamesOfItsTime) {
+  TestTree t;
+  const Chain c = t.head();
+  const NodeId f = t.make(c, kRoot, "f")->node;
+  ASSERT_TRUE(t.write(c, f, 1));
+  t.pin_all();
+  ASSERT_TRUE(t.write(c, f, 2));
+  t.pin_all();
+  ASSERT_TRUE(t.run([&](Tx& tx) { return t.tree->link(tx, t.who, c, f, kRoot, "g"); }));
+  const Seq then = t.tree->last_seq();
+  t.pin_all();
+  ASSERT_TRUE(t.write(c, f, 3));
+  ASSERT_TRUE(t.write(c, f, 4));
+  const BranchInfo b = t.fork("b", BranchId{1}, then);
+  EXPECT_EQ(t.find(t.head(b.id), kRoot, "f")->nlink, 2);
+  ASSERT_TRUE(t.unlink(t.head(b.id), kRoot, "f"));
+  const Chain fork = t.head(b.id);
+  const auto g = t.run([&](Tx& tx) { return t.tree->lookup_node(tx, fork, kRoot, "g"); });
+  ASSERT_TRUE(g && *g);
+  EXPECT_EQ(t.store.content[(*g)->blob], 2);
+  t.run([&](Tx& tx) { return t.tree->give_up_oldest(tx, 1); }).value();
+  t.thin();
+  EXPECT_TRUE(t.find(t.head(b.id), kRoot, "g"));
+}
+
 TEST(Budget, GivenVersionsOff_WhenAutomaticPinsCome_ThenNothingIsKept) {
   TestTree t;
   const Chain c = t.head();
@@ -338,6 +363,41 @@ TEST(Budget, GivenADirectoryWithVersionsOff_WhenFilesAreMadeInIt_ThenNothingIsKe
   EXPECT_EQ(t.count("SELECT COUNT(*) FROM nodes_past WHERE node IN (19, 21)"), 0);
   ASSERT_EQ(before.node, NodeId{18});
   EXPECT_EQ(t.count("SELECT COUNT(*) FROM nodes_past WHERE node = 18"), 3);
+}
+
+TEST(Pins, GivenAChangeBeforeAnotherBranchsPin_WhenReopened_ThenItIsStillDue) {
+  TestTree t;
+  const BranchInfo b = t.fork("b");
+  const NodeId f = t.make(t.head(b.id), kRoot, "f")->node;
+  ASSERT_TRUE(t.write(t.head(b.id), f, 1));
+  const Seq then = t.snapshot("s").seq;
+  t.reopen(true);
+  EXPECT_EQ(t.pin_all(), 1);
+  ASSERT_TRUE(t.write(t.head(b.id), f, 2));
+  const auto kept = t.find(t.at(b.id, Seq{then.raw() + 1}), kRoot, "f");
+  ASSERT_TRUE(kept);
+  EXPECT_EQ(t.store.content[kept->blob], 1);
+  EXPECT_EQ(t.pin_all(), 1);
+  t.reopen(true);
+  EXPECT_EQ(t.pin_all(), 0);
+}
+
+TEST(Pins, GivenPinsThatWereRolledBack_WhenTheNextAreDue_ThenTheyAreSet) {
+  TestTree t;
+  const Chain c = t.head();
+  const NodeId f = t.make(c, kRoot, "f")->node;
+  ASSERT_TRUE(t.write(c, f, 1));
+  const auto lost = t.run([&](Tx& tx) -> Result<int> {
+    INDRA_LET(const int n, t.tree->create_automatic_pins(tx));
+    return n == 1 ? fail(EIO) : fail(EINVAL);
+  });
+  ASSERT_EQ(err(lost), EIO);
+  EXPECT_EQ(t.pin_all(), 1);
+  EXPECT_EQ(t.pin_all(), 0);
+  ASSERT_TRUE(t.write(c, f, 2));
+  const auto kept = t.find(t.at(BranchId{1}, Seq{t.tree->last_seq().raw() - 1}), kRoot, "f");
+  ASSERT_TRUE(kept);
+  EXPECT_EQ(t.store.content[kept->blob], 1);
 }
 
 TEST(Orphans, GivenUnlinkedNode_WhenReopened_ThenItIsGoneWithItsReference) {

@@ -47,6 +47,8 @@ struct BranchState {
   Seq last_change;        ///< 0: unknown or none since the last pin
   bool has_past = false;  ///< may have rows in *_past
   bool scratch = false;   ///< see create_scratch()
+  std::optional<std::uint64_t>
+      noted;  ///< after so many mutations a pin was noted here: it may be rolled back
 };
 
 class TreeImpl final : public Tree {
@@ -211,6 +213,8 @@ class TreeImpl final : public Tree {
     std::optional<Seq> stands_in;
   };
   Result<Budget> budget(Tx&, const BranchState& own, const NodeRow&);
+  /// The content of the kept row is what `old` shows from now on in the moments up to `until`.
+  Result<void> let_stand_in(Tx&, const NodeRow& old, Seq kept, Seq until);
 
   // changes.cpp
   Result<ActorId> actor(Tx&, const Who&);
