@@ -93,6 +93,7 @@ TEST_F(Coherence, M5_names_come_and_go) {
 // A change between computing an answer and sending it.
 TEST_F(CoherenceLater, M6_an_overtaken_lookup_does_not_stay) {
   std::atomic<int> armed{0};
+  const Ending ending{*this};
   views_.after_operation = [&](std::string_view op) {
     if (op == "lookup" && armed.exchange(0) == 1) {
       armed = 2;
@@ -111,6 +112,7 @@ TEST_F(CoherenceLater, M6_overtaken_attributes_do_not_stay) {
   std::atomic<int> armed{0};
   std::atomic<const char*> which{""};
   NodeId f;
+  const Ending ending{*this};
   views_.after_operation = [&](std::string_view op) {
     if (op == which.load() && armed.exchange(0) == 1) (void)outside().setattr({}, f, size_of(77));
   };
@@ -132,6 +134,7 @@ TEST_F(CoherenceLater, M6_overtaken_attributes_do_not_stay) {
 
 TEST_F(CoherenceLater, M6_an_overtaken_listing_does_not_stay) {
   std::atomic<int> armed{0};
+  const Ending ending{*this};
   views_.after_operation = [&](std::string_view op) {
     if (op == "readdir" && armed.exchange(0) == 1) {
       (void)outside().unlink({}, outside().root(), "a");

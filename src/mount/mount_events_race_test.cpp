@@ -12,6 +12,7 @@ namespace {
 TEST_F(EventsLater, E4_a_directory_goes_while_an_event_in_it_is_raised) {
   std::function<void()> next;
   std::atomic<bool> armed{false};
+  const Ending ending{*this};
   views_.on_operation = [&](std::string_view op) {
     if (op == "parent_of" && armed.exchange(false)) next();
   };
@@ -44,6 +45,7 @@ TEST_F(EventsLater, E4_a_name_goes_while_it_is_looked_up_for_an_event) {
   std::function<void()> next;
   std::atomic<bool> armed{false};
   const auto here = std::this_thread::get_id();
+  const Ending ending{*this};
   views_.on_operation = [&](std::string_view op) {
     if (op == "lookup" && std::this_thread::get_id() != here && armed.exchange(false)) next();
   };

@@ -310,6 +310,7 @@ TEST_F(Events, E1_who_hears_of_new_content_reads_it) {
 // rename("f", "f") does nothing; nor when another puts a new f there between the kernel's two looks.
 TEST_F(EventsLater, E2_a_rename_to_itself_is_none) {
   std::atomic<bool> armed{false};
+  const Ending ending{*this};
   views_.after_operation = [&](std::string_view op) {
     if (op != "lookup" || !armed.exchange(false)) return;
     remove("f");
@@ -423,6 +424,7 @@ TEST_F(Events, E3_nothing_changes_by_it) {
 // does.
 TEST_F(EventsLater, E6_a_directory_that_is_held_stops_only_its_own_events) {
   std::atomic<bool> hold{false}, held{false};
+  const Ending ending{*this};
   views_.after_operation = [&](std::string_view op) {
     if (op != "lookup" || !hold.exchange(false)) return;
     held = true;
@@ -451,6 +453,7 @@ TEST_F(EventsLater, E6_a_directory_that_is_held_stops_only_its_own_events) {
 
 TEST_F(EventsLater, E6_a_mount_ends_while_a_call_is_under_way) {
   std::atomic<bool> hold{false}, held{false};
+  const Ending ending{*this};
   views_.after_operation = [&](std::string_view op) {
     if (op != "lookup" || !hold.exchange(false)) return;
     held = true;

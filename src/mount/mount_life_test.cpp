@@ -211,6 +211,7 @@ TEST_F(MountLife, M3_waiting_operations_do_not_stop_the_others) {
   std::condition_variable cv;
   bool open = false;
   std::atomic<int> inside{0};
+  const Ending ending{*this};
   views_.on_fsync = [&] {
     ++inside;
     std::unique_lock lock{mutex};
@@ -258,6 +259,7 @@ TEST_F(MountLife, M3_more_waiting_operations_than_workers_all_end) {
 TEST_F(MountLife, M3_an_operation_that_waits_unexpectedly_is_noticed) {
   std::atomic<int> held{0};
   std::atomic<bool> go{false};
+  const Ending ending{*this};
   views_.on_operation = [&](std::string_view op) {
     if (op != "write") return;
     ++held;
@@ -292,6 +294,7 @@ TEST_F(MountLife, M4_costs_nothing_at_rest) {
 
 TEST_F(MountLife, M9_an_exception_is_an_error_of_that_call_alone) {
   std::atomic<bool> armed{false};
+  const Ending ending{*this};
   views_.on_operation = [&](std::string_view op) {
     if (op == "getattr" && armed.exchange(false)) throw std::runtime_error{"broken invariant"};
   };

@@ -84,6 +84,17 @@ class TestMount : public ::testing::Test {
     ASSERT_TRUE(m) << m.error().text();
     mount_ = std::move(*m);
   }
+  /// Ends the mount before what its test declared earlier goes: the hooks of views_ use that.
+  class Ending {
+   public:
+    explicit Ending(TestMount& t) : t_{t} {}
+    Ending(const Ending&) = delete;
+    Ending& operator=(const Ending&) = delete;
+    ~Ending() { t_.mount_.reset(); }
+
+   private:
+    TestMount& t_;
+  };
   std::string at(const std::string& name) const { return dir_ + "/m/" + name; }
   /// How often a request of this kind has come.
   std::uint64_t count(std::string_view request) const { return count_in(*mount_, request); }
