@@ -342,7 +342,7 @@ OpenReply Adapter::opened(const Slot& s, Handle h, int flags, bool created) cons
   r.handle = h;
   r.keep_cache = true;
   // With locks of ours a close must reach us even so: it ends the caller's POSIX locks.
-  r.no_flush = !writes(flags) && options_.locks == LockMode::kernel;
+  r.no_flush = !writes(flags) && (flags & O_TRUNC) == 0 && options_.locks == LockMode::kernel;
   r.direct_io = writes(flags) &&
                 (s.view().shared() || (created && options_.direct_create && (flags & O_ACCMODE) == O_WRONLY));
   r.parallel_writes = r.direct_io;
