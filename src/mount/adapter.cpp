@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <utility>
 
@@ -15,6 +16,8 @@ namespace {
 
 /// Names in branches/ and snapshots/ come and go without a word to us.
 constexpr TimeNs kListedTtl = kSecond;
+/// What somebody else did to a name is in the notifier's queue at the latest after this long.
+constexpr TimeNs kQueued = 10 * kSecond;
 /// "." and ".." come first, under the positions 1 and 2; an entry's position is its cookie and 2.
 constexpr std::uint64_t kDots = 2;
 
@@ -39,7 +42,11 @@ Adapter::~Adapter() { stop(); }
 Result<void> Adapter::start(Views& views) {
   INDRA_LET(layout_, Layout::make(options_, views,
                                   {[this](Slot& s, const Change& c) { heard(s, c); },
-                                   [this](Slot& s, const Deed& d, bool own) { raiser_.did(s, d, own); }}));
+                                   [this](Slot& s, const Deed& d, bool own) {
+                                     if (!own && d.kind < Deed::written)
+                                       others_did_ = system_clock().steady();
+                                     raiser_.did(s, d, own);
+                                   }}));
   locks_ = &views.locks();
   front_ = locks_->new_front();
   if (options_.read_only || options_.view.read_only) return {};
@@ -253,7 +260,25 @@ Result<void> Adapter::rename(Call& c, WireId from_parent, std::string_view from,
   // would be renamed, yet it would move its entry and tell who watches: upon ESTALE it looks once more, and
   // sees.
   if (from_parent == to_parent && from == to) return fail(ESTALE);
-  return s->view().rename(c.caller, s->node(from_parent), from, s->node(to_parent), to, flags);
+  INDRA_TRY(s->view().rename(c.caller, s->node(from_parent), from, s->node(to_parent), to, flags));
+  moved(*s, to_parent, to);
+  if ((flags & RENAME_EXCHANGE) != 0) moved(*s, from_parent, from);
+  return {};
+}
+
+// The kernel moves the node that it believes to have the name. Where somebody else has given the name to
+// another one of which the kernel was not told yet, that is the wrong one, and what it will be told is of the
+// old name.
+void Adapter::moved(Slot& s, WireId parent, std::string_view name) {
+  const TimeNs did = others_did_;
+  if (did == 0) return;
+  if (system_clock().steady() - did > kQueued && notifier_.caught_up(std::chrono::milliseconds{0})) return;
+  WireId id = 0;
+  if (const auto there = s.view().lookup(s.node(parent), name)) {
+    id = s.wire(there->node);
+    s.view().forget(there->node, 1);
+  }
+  notifier_.entry(parent, name, id);
 }
 
 // --- attributes --------------------------------------------------------------------------------------
