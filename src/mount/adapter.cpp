@@ -30,6 +30,13 @@ struct OpenText {
 
 bool writes(int flags) { return (flags & O_ACCMODE) != O_RDONLY; }
 
+/// The kernel asks who may open a file before it sends OPEN, but not before CREATE.
+bool may_surely_open(const Caller& c, const Attr& a, int flags) {
+  const std::uint32_t need = ((flags & O_ACCMODE) != O_WRONLY ? S_IRUSR : 0u) |
+                             (writes(flags) || (flags & O_TRUNC) != 0 ? S_IWUSR : 0u);
+  return c.uid == 0 || (c.uid == a.uid && (a.mode & need) == need);
+}
+
 }  // namespace
 
 Adapter::Adapter(const MountOptions& options, Connection& connection)
@@ -428,8 +435,9 @@ Result<Adapter::Created> Adapter::create_in(Call& c, Slot& slot, WireId parent, 
     if (to_errno(made.error()) != EEXIST || (flags & O_EXCL) != 0) return fail(std::move(made).error());
     // The kernel believed in its cached "no such name", or somebody was faster: O_CREAT opens what is there.
     INDRA_LET(attr, s->view().lookup(s->node(parent), name));
-    auto h = S_ISREG(attr.mode) ? s->view().open(c.caller, attr.node, flags)
-                                : Result<Handle>{fail(ESTALE)};  // the kernel looks again
+    auto h = S_ISREG(attr.mode) && may_surely_open(c.caller, attr, flags)
+                 ? s->view().open(c.caller, attr.node, flags)
+                 : Result<Handle>{fail(ESTALE)};  // the kernel looks again, and judges who may
     if (!h) {
       s->view().forget(attr.node, 1);
       return fail(std::move(h).error());

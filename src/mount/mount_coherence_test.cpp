@@ -210,6 +210,31 @@ TEST_F(CoherenceLater, M5_a_name_that_meant_another_node_when_it_was_renamed) {
   EXPECT_EQ(read_file(at("kept")), "of somebody else");
 }
 
+// The kernel asks to create a name that somebody else has just given to a file of another user's.
+TEST_F(CoherenceLater, ACreationOpensNothingThatTheCallerMayNot) {
+  if (::geteuid() != 0) GTEST_SKIP() << "two users are needed";
+  std::atomic<bool> armed{false};
+  views_.on_operation = [&](std::string_view op) {
+    if (op != "create" || !armed.exchange(false)) return;
+    const auto made = outside().create({}, outside().root(), "secret", 0600, O_WRONLY);
+    if (made) outside().release(made->handle);
+  };
+  options_.allow_other = true;
+  ASSERT_EQ(::chmod(dir_.c_str(), 0755), 0);
+  start();
+  ASSERT_EQ(::chmod(at("").c_str(), 0777), 0);
+  armed = true;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::setgid(65534) != 0 || ::setuid(65534) != 0) ::_exit(255);
+    ::_exit(errno_of(::open(at("secret").c_str(), O_RDWR | O_CREAT, 0644)));
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_FALSE(armed);
+  EXPECT_EQ(WEXITSTATUS(status), EACCES);
+}
+
 TEST_F(Coherence, M5_M6_hold_under_many_changes_at_once) {
   constexpr int kNames = 30;
   const auto name = [](unsigned i) { return "n" + std::to_string(i % kNames); };
