@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -587,6 +588,80 @@ TEST_F(FileSystemTest, ManyThreadsWritingRenamingAndDeletingLeaveASoundTree) {
     EXPECT_EQ(xattr(must(resolve_path(*view_, "/" + name)).node, "user.indra.hash"),
               BlobHash::of(as_view(body)).hex());
   }
+}
+
+// open(2) lets O_TRUNC stand beside O_RDONLY.
+TEST_F(FileSystemTest, ATruncationByAHandleThatOnlyReadsIsPublishedWithIt) {
+  const NodeId n = put("f", "content");
+  const Handle h = must(view_->open(me_, n, O_RDONLY | O_TRUNC));
+  EXPECT_EQ(must(view_->getattr(n)).size, 0u);
+  close(h);
+  EXPECT_EQ(must(view_->getattr(n)).size, 0u);
+  EXPECT_EQ(get(*published(), "/f"), "");
+}
+
+// A name is looked up while what was written is published and closed: the size is never one from before.
+TEST_F(FileSystemTest, S3_ALookupBesideACloseSeesWhatWasWrittenBefore) {
+  const NodeId n = put("f", "");
+  cpu_set_t all, one;  // on one core: then who reads is put aside where the close wakes up
+  ASSERT_EQ(sched_getaffinity(0, sizeof all, &all), 0);
+  CPU_ZERO(&one);
+  CPU_SET(static_cast<unsigned>(sched_getcpu()), &one);
+  ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+  std::atomic<std::uint64_t> written{0};
+  std::atomic<bool> stop{false};
+  std::thread writer{[&] {
+    for (std::uint64_t size = 1; size < 6000; ++size) {
+      const Handle h = must(view_->open(me_, n, O_WRONLY));
+      write(h, size - 1, "x");
+      written = size;
+      close(h);
+    }
+    stop = true;
+  }};
+  std::vector<std::thread> readers;
+  std::atomic<int> stale{0};
+  for (int i = 0; i < 2; ++i)
+    readers.emplace_back([&] {
+      while (!stop) {
+        const std::uint64_t least = written;
+        const Attr a = must(view_->lookup(view_->root(), "f"));
+        view_->forget(a.node, 1);
+        if (a.size < least) ++stale;
+      }
+    });
+  writer.join();
+  for (auto& r : readers) r.join();
+  ASSERT_EQ(sched_setaffinity(0, sizeof all, &all), 0);
+  EXPECT_EQ(stale, 0);
+}
+
+TEST_F(FileSystemTest, S5_ANamelessFileThatGotANameIsAFileAsOthers) {
+  const Opened f = must(view_->tmpfile(me_, view_->root(), 0600, O_RDWR));
+  write(f.handle, 0, "a");
+  const Handle again = must(view_->open(me_, f.attr.node, O_RDWR));  // by /proc/self/fd
+  must(view_->link(me_, f.attr.node, view_->root(), "named"));
+  write(again, 1, "b");
+  clock_.advance(31 * kSecond);
+  must(fs_->tick());
+  EXPECT_EQ(get(*published(), "/named"), "ab");
+  must(view_->unlink(me_, view_->root(), "named"));
+  const Seq before = must(fs_->changes({}, 1000)).back().seq;
+  write(again, 2, "c");
+  close(again);
+  close(f.handle);
+  EXPECT_EQ(must(fs_->changes({}, 1000)).back().seq, before);
+}
+
+// The kernel may ask for it when another mount has removed the name that it knows.
+TEST_F(FileSystemTest, S4_AFileThatLostItsLastNameGetsNoOther) {
+  const NodeId n = put("f", "content");
+  const Handle h = must(view_->open(me_, n, O_RDWR));
+  must(view_->unlink(me_, view_->root(), "f"));
+  const auto linked = view_->link(me_, n, view_->root(), "g");
+  ASSERT_FALSE(linked);
+  EXPECT_EQ(to_errno(linked.error()), ENOENT);
+  close(h);
 }
 
 }  // namespace indra

@@ -27,12 +27,15 @@ Result<Handle> ViewImpl::open(const Caller& c, NodeId node, int flags) {
   const auto session = fs_.sessions().acquire(key(node));
   const Handle h = keep(session, flags);
   // The session is in the table before the row is read: an unlink from now on finds it.
-  const auto row = fs_.writer().read([&](Tx& tx) { return fs_.tree().node(tx, chain_, node); });
+  const auto row = fs_.writer().read([&](Tx& tx) {
+    auto found = fs_.tree().node(tx, chain_, node);
+    if (found && found->nlink == 0) session->unlinked = true;
+    return found;
+  });
   auto r = [&]() -> Result<void> {
     if (!row) return fail(row.error());
     if (S_ISDIR(row->mode)) return fail(EISDIR);
     if (!S_ISREG(row->mode)) return fail(EINVAL);
-    if (row->nlink == 0 && !session->unlinked) session->unlinked = true;
     // Found by a name that is another file's by now: whoever opens by name looks again (S13).
     if (writing && row->nlink == 0 && session->replaced_before == 0 && fs_.replaced(branch(), node))
       return fail(ESTALE);
@@ -149,7 +152,7 @@ Result<void> ViewImpl::write(const Caller& c, Handle h, std::uint64_t at, ByteVi
 
 Result<void> ViewImpl::flush(const Caller&, Handle h) {
   const OpenFile& f = file(h);
-  if (!f.session || (f.flags & O_ACCMODE) == O_RDONLY) return {};
+  if (!f.writes()) return {};
   return fs_.publish(*f.session);
 }
 
@@ -165,7 +168,7 @@ void ViewImpl::end(Handle h) {
   if (!f->session) return;
   Session& s = *f->session;
   // Pages of a shared mapping may have come after the last close.
-  if (s.ahead && (f->flags & O_ACCMODE) != O_RDONLY)
+  if (s.ahead && f->writes())
     if (auto r = fs_.publish(s); !r) log::error("publishing node {}: {}", s.key.node.raw(), r.error().text());
   if (f->writes()) --s.writers;
   if (fs_.sessions().release(f->session)) fs_.released(s.key.branch, s.key.node);

@@ -94,6 +94,7 @@ Attr ViewImpl::attr(const NodeRow& row, const Ahead& ahead) {
 Result<Attr> ViewImpl::lookup(NodeId parent, std::string_view name) {
   if (name.size() > 255) return fail(ENAMETOOLONG);
   const bool itself = name == ".", above = name == "..";
+  Ahead a;
   INDRA_LET(const auto row, fs_.writer().read([&](Tx& tx) -> Result<std::optional<NodeRow>> {
     auto r = [&]() -> Result<std::optional<NodeRow>> {
       if (!itself && !above) return fs_.tree().lookup_node(tx, chain_, parent, name);
@@ -106,14 +107,14 @@ Result<Attr> ViewImpl::lookup(NodeId parent, std::string_view name) {
       if (node.nlink == 0) return std::optional<NodeRow>{};
       return std::optional{std::move(node)};
     }();
-    if (r && *r) hold((*r)->node);
+    if (r && *r) {
+      hold((*r)->node);
+      a = ahead((*r)->node);  // here, where nothing is published between the two (S3)
+    }
     return r;
   }));
   if (!row) return fail(ENOENT);
-  const Ahead a = ahead(row->node);
-  if (a.yes) return attr(*row, a);
-  if (live_ && S_ISREG(row->mode) && fs_.sessions().count() != 0) return getattr(row->node);
-  return attr(*row);
+  return attr(*row, a);
 }
 
 Result<Attr> ViewImpl::refer(NodeId node) {
@@ -309,8 +310,12 @@ Result<Attr> ViewImpl::link(const Caller& c, NodeId node, NodeId parent, std::st
   const Who w = who(c);
   const Ahead a = ahead(node);
   INDRA_LET(const NodeRow row, fs_.writer().mutate([&](Tx& tx) -> Result<NodeRow> {
+    INDRA_LET(const NodeRow old, fs_.tree().node(tx, chain_, node));
+    // Removed since the kernel looked. Only what never had a name is given its first one.
+    if (old.nlink == 0 && !(session && session->temporary)) return fail(ENOENT);
     auto r = fs_.tree().link(tx, w, chain_, node, parent, name);
     if (r) {
+      if (session) session->temporary = session->unlinked = false;
       hold(node);
       fs_.did(
           branch(), this,

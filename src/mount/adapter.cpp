@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <utility>
 
@@ -15,6 +16,8 @@ namespace {
 
 /// Names in branches/ and snapshots/ come and go without a word to us.
 constexpr TimeNs kListedTtl = kSecond;
+/// What somebody else did to a name is in the notifier's queue at the latest after this long.
+constexpr TimeNs kQueued = 10 * kSecond;
 /// "." and ".." come first, under the positions 1 and 2; an entry's position is its cookie and 2.
 constexpr std::uint64_t kDots = 2;
 
@@ -26,6 +29,13 @@ struct OpenText {
 };
 
 bool writes(int flags) { return (flags & O_ACCMODE) != O_RDONLY; }
+
+/// The kernel asks who may open a file before it sends OPEN, but not before CREATE.
+bool may_surely_open(const Caller& c, const Attr& a, int flags) {
+  const std::uint32_t need = ((flags & O_ACCMODE) != O_WRONLY ? S_IRUSR : 0u) |
+                             (writes(flags) || (flags & O_TRUNC) != 0 ? S_IWUSR : 0u);
+  return c.uid == 0 || (c.uid == a.uid && (a.mode & need) == need);
+}
 
 }  // namespace
 
@@ -39,7 +49,11 @@ Adapter::~Adapter() { stop(); }
 Result<void> Adapter::start(Views& views) {
   INDRA_LET(layout_, Layout::make(options_, views,
                                   {[this](Slot& s, const Change& c) { heard(s, c); },
-                                   [this](Slot& s, const Deed& d, bool own) { raiser_.did(s, d, own); }}));
+                                   [this](Slot& s, const Deed& d, bool own) {
+                                     if (!own && d.kind < Deed::written)
+                                       others_did_ = system_clock().steady();
+                                     raiser_.did(s, d, own);
+                                   }}));
   locks_ = &views.locks();
   front_ = locks_->new_front();
   if (options_.read_only || options_.view.read_only) return {};
@@ -253,7 +267,25 @@ Result<void> Adapter::rename(Call& c, WireId from_parent, std::string_view from,
   // would be renamed, yet it would move its entry and tell who watches: upon ESTALE it looks once more, and
   // sees.
   if (from_parent == to_parent && from == to) return fail(ESTALE);
-  return s->view().rename(c.caller, s->node(from_parent), from, s->node(to_parent), to, flags);
+  INDRA_TRY(s->view().rename(c.caller, s->node(from_parent), from, s->node(to_parent), to, flags));
+  moved(*s, to_parent, to);
+  if ((flags & RENAME_EXCHANGE) != 0) moved(*s, from_parent, from);
+  return {};
+}
+
+// The kernel moves the node that it believes to have the name. Where somebody else has given the name to
+// another one of which the kernel was not told yet, that is the wrong one, and what it will be told is of the
+// old name.
+void Adapter::moved(Slot& s, WireId parent, std::string_view name) {
+  const TimeNs did = others_did_;
+  if (did == 0) return;
+  if (system_clock().steady() - did > kQueued && notifier_.caught_up(std::chrono::milliseconds{0})) return;
+  WireId id = 0;
+  if (const auto there = s.view().lookup(s.node(parent), name)) {
+    id = s.wire(there->node);
+    s.view().forget(there->node, 1);
+  }
+  notifier_.entry(parent, name, id);
 }
 
 // --- attributes --------------------------------------------------------------------------------------
@@ -342,7 +374,7 @@ OpenReply Adapter::opened(const Slot& s, Handle h, int flags, bool created) cons
   r.handle = h;
   r.keep_cache = true;
   // With locks of ours a close must reach us even so: it ends the caller's POSIX locks.
-  r.no_flush = !writes(flags) && options_.locks == LockMode::kernel;
+  r.no_flush = !writes(flags) && (flags & O_TRUNC) == 0 && options_.locks == LockMode::kernel;
   r.direct_io = writes(flags) &&
                 (s.view().shared() || (created && options_.direct_create && (flags & O_ACCMODE) == O_WRONLY));
   r.parallel_writes = r.direct_io;
@@ -403,8 +435,9 @@ Result<Adapter::Created> Adapter::create_in(Call& c, Slot& slot, WireId parent, 
     if (to_errno(made.error()) != EEXIST || (flags & O_EXCL) != 0) return fail(std::move(made).error());
     // The kernel believed in its cached "no such name", or somebody was faster: O_CREAT opens what is there.
     INDRA_LET(attr, s->view().lookup(s->node(parent), name));
-    auto h = S_ISREG(attr.mode) ? s->view().open(c.caller, attr.node, flags)
-                                : Result<Handle>{fail(ESTALE)};  // the kernel looks again
+    auto h = S_ISREG(attr.mode) && may_surely_open(c.caller, attr, flags)
+                 ? s->view().open(c.caller, attr.node, flags)
+                 : Result<Handle>{fail(ESTALE)};  // the kernel looks again, and judges who may
     if (!h) {
       s->view().forget(attr.node, 1);
       return fail(std::move(h).error());

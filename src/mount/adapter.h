@@ -201,7 +201,9 @@ class Adapter {
   /// Below branches/ an open file that is written claims the branch for who keeps the locks here.
   Result<void> claim(const Slot&, int flags, std::string_view name);
   void unclaim(const Slot&, int flags);
+  void moved(Slot&, WireId parent, std::string_view name);
   [[nodiscard]] std::uint64_t keeper() const noexcept { return keeps_locks() ? 0 : front_; }
+  std::atomic<TimeNs> others_did_{0};  // something upon a name, last; 0: never
   FileLocks* locks_ = nullptr;
   std::uint64_t front_ = 0;                 // this mount among the owners of locks
   std::optional<std::uint64_t> writes_to_;  // the mounted branch, claimed for as long as the mount lasts

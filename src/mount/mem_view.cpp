@@ -327,6 +327,7 @@ class MemView final : public View {
 
   Result<void> rename(const Caller&, NodeId from_parent, std::string_view from, NodeId to_parent,
                       std::string_view to, unsigned flags) override {
+    op("rename");
     if (!writable_) return fail(EROFS);
     if (flags != 0 && flags != RENAME_NOREPLACE && flags != RENAME_EXCHANGE) return fail(EINVAL);
     std::vector<Change> changes;

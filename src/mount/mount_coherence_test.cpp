@@ -168,6 +168,76 @@ TEST_F(CoherenceLater, M7_more_changes_than_can_wait_drop_all_caches) {
   }
 }
 
+TEST_F(CoherenceLater, M7_the_root_is_dropped_too) {
+  options_.notify_limit = 8;
+  NotifierHeld held{at("slow")};
+  views_.on_operation = [&](std::string_view op) { held.operation(op); };
+  start();
+  const auto slow = outside().mkdir({}, outside().root(), "slow", 0755);
+  ASSERT_TRUE(slow);
+  ASSERT_TRUE(mount_->caught_up(std::chrono::seconds{60}));
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(names_in(at("")), std::set<std::string>{"slow"});  // kept now
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(exists("slow"));
+  held.hold();
+  ASSERT_TRUE(outside().mknod({}, slow->node, "f", S_IFREG | 0644, 0));
+  std::set<std::string> all{"slow"};
+  for (int i = 0; i < 20; ++i) {
+    put("f" + std::to_string(i), "x");
+    all.insert("f" + std::to_string(i));
+  }
+  EXPECT_GT(mount_->figures().overflows, 0u);
+  held.let_go();
+  ASSERT_TRUE(mount_->caught_up(std::chrono::seconds{60}));
+  EXPECT_EQ(names_in(at("")), all);
+}
+
+// The kernel renames what it believes to have the name.
+TEST_F(CoherenceLater, M5_a_name_that_meant_another_node_when_it_was_renamed) {
+  std::atomic<bool> armed{false};
+  views_.on_operation = [&](std::string_view op) {
+    if (op == "rename" && armed.exchange(false))
+      (void)outside().rename({}, outside().root(), "new", outside().root(), "f", 0);
+  };
+  start();
+  put("f", "old");
+  put("new", "of somebody else");
+  ASSERT_EQ(read_file(at("f")), "old");
+  ASSERT_TRUE(mount_->caught_up(std::chrono::seconds{60}));
+  ASSERT_EQ(read_file(at("f")), "old");
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(exists("f"));
+  armed = true;
+  ASSERT_EQ(::rename(at("f").c_str(), at("kept").c_str()), 0);
+  ASSERT_FALSE(armed);
+  ASSERT_TRUE(mount_->caught_up(std::chrono::seconds{60}));
+  EXPECT_FALSE(exists("f"));
+  EXPECT_EQ(read_file(at("kept")), "of somebody else");
+}
+
+// The kernel asks to create a name that somebody else has just given to a file of another user's.
+TEST_F(CoherenceLater, ACreationOpensNothingThatTheCallerMayNot) {
+  if (::geteuid() != 0) GTEST_SKIP() << "two users are needed";
+  std::atomic<bool> armed{false};
+  views_.on_operation = [&](std::string_view op) {
+    if (op != "create" || !armed.exchange(false)) return;
+    const auto made = outside().create({}, outside().root(), "secret", 0600, O_WRONLY);
+    if (made) outside().release(made->handle);
+  };
+  options_.allow_other = true;
+  ASSERT_EQ(::chmod(dir_.c_str(), 0755), 0);
+  start();
+  ASSERT_EQ(::chmod(at("").c_str(), 0777), 0);
+  armed = true;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::setgid(65534) != 0 || ::setuid(65534) != 0) ::_exit(255);
+    ::_exit(errno_of(::open(at("secret").c_str(), O_RDWR | O_CREAT, 0644)));
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_FALSE(armed);
+  EXPECT_EQ(WEXITSTATUS(status), EACCES);
+}
+
 TEST_F(Coherence, M5_M6_hold_under_many_changes_at_once) {
   constexpr int kNames = 30;
   const auto name = [](unsigned i) { return "n" + std::to_string(i % kNames); };

@@ -64,5 +64,41 @@ TEST_F(EventsLater, E4_a_name_goes_while_it_is_looked_up_for_an_event) {
   EXPECT_TRUE(exists("g") && !exists("f"));
 }
 
+// A name goes to where the kernel does not look before the kernel was told of it: it knows it there for as
+// long as it was to know the name. What comes from there next is another node.
+TEST_F(EventsLater, E4_what_was_put_aside_is_not_taken_for_the_next) {
+  NotifierHeld held{at("slow")};
+  views_.on_operation = [&](std::string_view op) { held.operation(op); };
+  start();
+  for (const char* d : {"d", "elsewhere", "slow"}) make_dir(d);
+  make_file("d/x");
+  make_file("elsewhere/y");
+  write("d/x", "x");
+  write("elsewhere/y", "of y");
+  watch("d", "d");
+  ASSERT_EQ(read_file(at("d/x")), "x");
+  (void)ear_.heard();
+  settle();
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(exists("d/x") && exists("slow"));  // kept now
+  held.hold();
+  make_file("slow/f");
+  rename("d/x", "elsewhere/x");
+  Heard all;
+  ASSERT_TRUE(soon([&] {
+    for (auto& h : ear_.heard()) all.push_back(std::move(h));
+    return !all.empty();
+  }));
+  EXPECT_EQ(all, (Heard{"d: MOVED_FROM x #1"}));
+  held.let_go();
+  settle();
+  mount_->hold_events(true);
+  rename("elsewhere/y", "d/y");
+  ASSERT_TRUE(mount_->caught_up(std::chrono::seconds{60}));
+  mount_->hold_events(false);
+  EXPECT_EQ(heard(), (Heard{"d: MOVED_TO y #1"}));
+  EXPECT_EQ(read_file(at("d/y")), "of y");
+  EXPECT_EQ(figures().lost, 0u);
+}
+
 }  // namespace
 }  // namespace indra

@@ -532,7 +532,14 @@ void Raiser::replay(const TokenPtr& t) {
     if (last != 0) pause_for(last + kDataEvery - steady());
     last = steady();
   }
+  const bool staged = copy.kind == Deed::moved && (copy.from.parent == 0 || copy.to.parent == 0);
+  if (staged && stage_told_ != 0) (void)notifier_.wait_until_told(stage_told_, on_);
   const int e = overtaken ? ECANCELED : replay_as(copy);
+  if (e == 0 && staged && copy.to.parent == 0) {
+    // The kernel may know it as what went there for as long as it was to know the name it had.
+    notifier_.entry(fixed_id::stage, std::string{kStaged}, 0);
+    stage_told_ = notifier_.pushed();
+  }
   {
     const MutexLock lock{mutex_};
     overtaken = t->overtaken;

@@ -177,6 +177,7 @@ class Raiser {
   int stop_event_ = -1;
   Watches watches_;
   bool all_watched_ = false;
+  std::uint64_t stage_told_ = 0;  // Notifier::pushed() once what was left in the hidden directory is dropped
   TimeNs looked_ = 0, next_look_ = 0, next_spawn_ = 0;
   std::unordered_map<WireId, TimeNs> raised_at_;
   std::unordered_map<WireId, Place> where_;
