@@ -1,3 +1,4 @@
+// Long because each request of the kernel is one short function here.
 #include "mount/adapter.h"
 
 #include <fcntl.h>
