@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <system_error>
 
 #include "base/log.h"
 #include "base/owned.h"
@@ -123,16 +124,22 @@ void Server::accept_all() {
     }
     sweep();
     const std::lock_guard lock{mutex_};
+    const auto too_many = error_message(
+        {std::make_error_code(std::errc::device_or_resource_busy), "too many commands at once"});
     if (clients_.size() >= kMaxConnections) {
-      (void)channel->send(error_message(
-          {std::make_error_code(std::errc::device_or_resource_busy), "too many commands at once"}));
+      (void)channel->send(too_many);
       continue;
     }
     Client& c = clients_.emplace_back();
     c.channel = std::move(channel);
     c.caller = {peer.uid, peer.gid, peer.pid};
     c.fd = fd;
-    c.thread = std::thread{[this, &c] { serve(c); }};
+    try {
+      c.thread = std::thread{[this, &c] { serve(c); }};
+    } catch (const std::system_error&) {  // no more threads to be had: the mounts go on
+      (void)c.channel->send(too_many);
+      clients_.pop_back();
+    }
   }
 }
 

@@ -26,6 +26,17 @@ expect 2 $i cat m/.indra/status.json
 $i status m | grep -q "^Mounted:   $PWD/m (branch main, layout vault)" || die status
 daemon=$(pid)
 
+# No more threads to be had: a command is told so, and the mount goes on. Root has no such limit.
+if [[ $EUID != 0 ]]; then
+  most=$(prlimit --pid "$daemon" --nproc --output SOFT --noheadings --raw)
+  prlimit --pid "$daemon" --nproc=1:
+  expect 1 $i ls :/
+  says "too many commands at once"
+  same "$(cat m/vault/one)" one
+  prlimit --pid "$daemon" --nproc="$most":
+  expect 0 $i ls :/
+fi
+
 # A second mount goes to the same daemon; branches and snapshots are found by path.
 expect 1 $i mount m2
 says "--locks daemon on both"
