@@ -15,13 +15,6 @@ namespace {
 
 using namespace indra;
 
-Bytes random_bytes(std::size_t n, unsigned seed) {
-  std::mt19937_64 r{seed};
-  Bytes b(n);
-  for (std::byte& x : b) x = static_cast<std::byte>(r());
-  return b;
-}
-
 struct World {
   TestDir dir;
   std::string database;
@@ -50,7 +43,7 @@ struct World {
       const std::size_t sizes[] = {500, 3000, 70'000, 300'000, (4u << 20) + 100'000};
       unsigned seed = 0;
       for (const std::size_t n : sizes) {
-        const Bytes content = random_bytes(n, ++seed);
+        const Bytes content = blob::random_bytes(n, ++seed);
         auto c = (*store)->open_content(BucketId{1}, {});
         if (!c || !(*c)->write(0, content)) std::abort();
         auto staged = (*c)->stage(Content::For::publish);

@@ -74,6 +74,12 @@ class ContentCheck {
       found(rule, std::move(what), {}, std::move(mending), std::move(sql));
   }
 
+  /// A part of a manifest could not be read.
+  void unread(std::string what, BlobId blob) {
+    unread_ = true;
+    found("F14", std::move(what), blob);
+  }
+
   // ---- F2: the store's numbers ----
   Result<void> state() {
     {
@@ -207,15 +213,13 @@ class ContentCheck {
     Statement q{tx_, "SELECT data FROM pages WHERE id = ?1"};
     INDRA_LET(const bool row, q.bind(1, static_cast<std::int64_t>(id)).step());
     if (!row) {
-      unread_ = true;
-      found("F14", fmt::format("page {} of the manifest of content {} is missing", id, blob.raw()), blob);
+      unread(fmt::format("page {} of the manifest of content {} is missing", id, blob.raw()), blob);
       return PagePtr{};
     }
     auto page = std::make_shared<Page>();
     if (auto r = decode_page(q.blob_at(0), std::nullopt, *page); !r) {
-      unread_ = true;
-      found("F14", fmt::format("page {} of the manifest of content {}: {}", id, blob.raw(), r.error().text()),
-            blob);
+      unread(fmt::format("page {} of the manifest of content {}: {}", id, blob.raw(), r.error().text()),
+             blob);
       return PagePtr{};
     }
     return PagePtr{std::move(page)};
@@ -371,16 +375,13 @@ class ContentCheck {
       const Walk w{id, q.int64_at(1), static_cast<std::uint64_t>(q.int64_at(3))};
       const auto stored = static_cast<std::uint64_t>(q.int64_at(4));
       if (q.int64_at(3) < 0 || w.size > kMaxFileSize) {
-        unread_ = true;
-        found("F14", fmt::format("content {} has the size {}", id.raw(), q.int64_at(3)), id);
+        unread(fmt::format("content {} has the size {}", id.raw(), q.int64_at(3)), id);
         continue;
       }
       std::optional<BlobHash> hash;
       if (!q.is_null(5)) {
         if (q.blob_at(5).size() != 32) {
-          unread_ = true;
-          found("F14", fmt::format("the hash of content {} is {} bytes long", id.raw(), q.blob_at(5).size()),
-                id);
+          unread(fmt::format("the hash of content {} is {} bytes long", id.raw(), q.blob_at(5).size()), id);
           continue;
         }
         hash = BlobHash::from_digest(q.blob_at(5));
@@ -395,14 +396,12 @@ class ContentCheck {
         continue;
       }
       if (q.int64_at(6) != 1) {
-        unread_ = true;
-        found("F14", fmt::format("content {} has the unknown form {}", id.raw(), q.int64_at(6)), id);
+        unread(fmt::format("content {} has the unknown form {}", id.raw(), q.int64_at(6)), id);
         continue;
       }
       Page root;
       if (auto r = decode_page(data, hash, root); !r) {
-        unread_ = true;
-        found("F14", fmt::format("the manifest of content {}: {}", id.raw(), r.error().text()), id);
+        unread(fmt::format("the manifest of content {}: {}", id.raw(), r.error().text()), id);
         continue;
       }
       const auto& patched = patched_[id.raw()];

@@ -4,6 +4,7 @@
 // Errors:   what is wrong with one item goes to `failed`, and the rest goes on.
 #pragma once
 #include <archive.h>
+#include <time.h>
 
 #include <atomic>
 #include <functional>
@@ -16,6 +17,8 @@
 #include "daemon/items.h"
 
 namespace indra::cli {
+
+inline TimeNs host_time(const timespec& t) { return static_cast<TimeNs>(t.tv_sec) * kSecond + t.tv_nsec; }
 
 struct ItemSinks {
   std::function<Result<void>(Item)> emit;  ///< an error ends the walk

@@ -22,8 +22,6 @@ namespace {
 
 using Dir = std::shared_ptr<const Fd>;
 
-TimeNs time_of(const timespec& t) { return static_cast<TimeNs>(t.tv_sec) * kSecond + t.tv_nsec; }
-
 Item item_of(const struct stat& st, std::string path, const ItemSinks& to) {
   Item i;
   i.path = std::move(path);
@@ -32,8 +30,8 @@ Item item_of(const struct stat& st, std::string path, const ItemSinks& to) {
     i.uid = st.st_uid;
     i.gid = st.st_gid;
   }
-  i.mtime = time_of(st.st_mtim);
-  i.atime = time_of(st.st_atim);
+  i.mtime = host_time(st.st_mtim);
+  i.atime = host_time(st.st_atim);
   i.size = static_cast<std::uint64_t>(st.st_size);
   i.rdev = st.st_rdev;
   return i;

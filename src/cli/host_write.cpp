@@ -221,7 +221,7 @@ class DirectorySink final : public Sink {
     struct stat st {};
     return existing_ == Existing::skip && link.mtime &&
            ::fstatat(dir, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-           *link.mtime == static_cast<TimeNs>(st.st_mtim.tv_sec) * kSecond + st.st_mtim.tv_nsec;
+           *link.mtime == host_time(st.st_mtim);
   }
 
   Result<void> attributes(int fd, const Item& i) {

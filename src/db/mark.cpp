@@ -43,7 +43,7 @@ Result<Wal> walk(const std::string& path, const char* vfs, const Mark::Record* m
   const std::uint32_t magic = load_be32(h.data());
   std::uint32_t s1 = 0, s2 = 0;
   wal_checksum(ByteView{h}.first(24), s1, s2);
-  if (magic != 0x377f0682 || load_be32(h.data() + 8) != kDbPage || s1 != load_be32(h.data() + 24) ||
+  if (magic != kWalMagic || load_be32(h.data() + 8) != kDbPage || s1 != load_be32(h.data() + 24) ||
       s2 != load_be32(h.data() + 28))
     return w;
   w.header = true;

@@ -18,7 +18,6 @@ namespace indra {
 namespace {
 
 constexpr std::uint32_t kNoFrame = std::numeric_limits<std::uint32_t>::max();
-constexpr std::uint32_t kWalMagic = 0x377f0682;  // checksums over little-endian words
 constexpr int kReserveStep = 256 << 10;
 constexpr std::size_t kHeld =
     96 << 10;  // bytes of new frames written at once; SQLite writes less than 128 KiB

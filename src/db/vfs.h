@@ -28,6 +28,7 @@ inline constexpr unsigned kDbSpare = 8;                     // at the end of eac
 inline constexpr std::size_t kSummed = kDbPage - kDbSpare;  // what that covers
 /// SQLite locks bytes of this page and never uses it: a hole in a file of more than 1 GiB.
 inline constexpr std::uint32_t kLockPage = 0x40000000 / kDbPage + 1;
+inline constexpr std::uint32_t kWalMagic = 0x377f0682;  // checksums over little-endian words
 inline constexpr std::size_t kWalHeader = 32;
 inline constexpr std::size_t kWalFrameHeader = 24;
 inline constexpr std::size_t kWalFrame = kWalFrameHeader + kDbPage;

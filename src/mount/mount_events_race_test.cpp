@@ -67,8 +67,7 @@ TEST_F(EventsLater, E4_a_name_goes_while_it_is_looked_up_for_an_event) {
 // A name goes to where the kernel does not look before the kernel was told of it: it knows it there for as
 // long as it was to know the name. What comes from there next is another node.
 TEST_F(EventsLater, E4_what_was_put_aside_is_not_taken_for_the_next) {
-  NotifierHeld held{at("slow")};
-  views_.on_operation = [&](std::string_view op) { held.operation(op); };
+  NotifierHeld held{*this, "slow"};
   start();
   for (const char* d : {"d", "elsewhere", "slow"}) make_dir(d);
   make_file("d/x");

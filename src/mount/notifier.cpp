@@ -5,11 +5,9 @@
 #include <vector>
 
 #include "base/log.h"
+#include "mount/layout.h"
 
 namespace indra {
-namespace {
-constexpr std::uint64_t kRoot = 1;  // the kernel holds it without having been told of it
-}  // namespace
 
 void Notifier::start() {
   thread_ = std::thread{[this] { run(); }};
@@ -160,7 +158,7 @@ void Notifier::tell_everything() {
   if (const int e = connection_.notify_all_entries(); e != 0)
     log::warn("this kernel cannot drop all names at once (errno {}); names changed elsewhere may show late",
               e);
-  (void)connection_.notify_inode(kRoot, 0);
+  (void)connection_.notify_inode(fixed_id::root, 0);  // held by the kernel without having been told of it
   for (const std::uint64_t node : known_.all()) {
     if (connection_.ended()) return;
     sent_.fetch_add(1, std::memory_order_relaxed);

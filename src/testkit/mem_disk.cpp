@@ -11,6 +11,12 @@
 #include "base/sync.h"
 
 namespace indra {
+
+std::string dir_of(const std::string& path) {
+  const auto slash = path.rfind('/');
+  return slash == std::string::npos ? "" : path.substr(0, slash);
+}
+
 namespace {
 
 constexpr std::uint64_t kBlock = 4096;
@@ -132,11 +138,6 @@ void rename_in(const NameChange& c, Names& to) {
     to[c.path] = c.inode;
   else
     to.erase(c.path);
-}
-
-std::string dir_of(const std::string& path) {
-  const auto slash = path.rfind('/');
-  return slash == std::string::npos ? "" : path.substr(0, slash);
 }
 
 }  // namespace

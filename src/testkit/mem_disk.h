@@ -17,6 +17,9 @@
 
 namespace indra {
 
+/// The directory that a path lies in; "" without a slash.
+[[nodiscard]] std::string dir_of(const std::string& path);
+
 class MemDisk final : public Disk {
  public:
   enum class Op { open, create, remove, read, write, resize, sync, punch, make_dir, sync_dir };

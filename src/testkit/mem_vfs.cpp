@@ -60,8 +60,6 @@ int code(const Error& e, int otherwise) {
   return e.code == std::errc::no_space_on_device ? SQLITE_FULL : otherwise;
 }
 
-std::string parent_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
-
 int x_read(sqlite3_file* f, void* out, int n, sqlite3_int64 at) {
   const auto r = of(f).file->read(static_cast<std::uint64_t>(at),
                                   {static_cast<std::byte*>(out), static_cast<std::size_t>(n)});
@@ -85,7 +83,7 @@ int x_truncate(sqlite3_file* f, sqlite3_int64 size) {
 int x_sync(sqlite3_file* f, int) {
   Connection& c = of(f);
   if (!c.file->sync()) return SQLITE_IOERR_FSYNC;
-  if (c.sync_names && !c.disk->sync_dir(parent_of(c.path))) return SQLITE_IOERR_DIR_FSYNC;
+  if (c.sync_names && !c.disk->sync_dir(dir_of(c.path))) return SQLITE_IOERR_DIR_FSYNC;
   c.sync_names = false;
   return SQLITE_OK;
 }
@@ -255,7 +253,7 @@ int x_delete(sqlite3_vfs* v, const char* name, int sync_dir) {
   MemDisk& d = *impl(v).disk;
   if (!d.exists(name)) return SQLITE_IOERR_DELETE_NOENT;
   if (!d.remove(name)) return SQLITE_IOERR_DELETE;
-  if (sync_dir != 0 && !d.sync_dir(parent_of(name))) return SQLITE_IOERR_DIR_FSYNC;
+  if (sync_dir != 0 && !d.sync_dir(dir_of(name))) return SQLITE_IOERR_DIR_FSYNC;
   return SQLITE_OK;
 }
 

@@ -57,12 +57,15 @@ for z in gz xz zst bz2; do
 done
 
 # Hostile archives.
-python3 - <<'P'
+cat >tars.py <<'P'
 import tarfile, io
 def add(t, name, data=b'x', **k):
     i = tarfile.TarInfo(name); i.size = len(data)
     for a, b in k.items(): setattr(i, a, b)
     t.addfile(i, io.BytesIO(data))
+P
+python3 - <<'P'
+import tarfile; from tars import add
 with tarfile.open('evil.tar', 'w') as t:
     add(t, '../../up'); add(t, '/absolute'); add(t, 'good')
     add(t, 'door', b'', type=tarfile.SYMTYPE, linkname='/tmp')
@@ -96,11 +99,7 @@ expect 1 $i export --on-conflict skip :/whole beside
 [[ $(ls beside) == a && $(<beside/a) == mine ]] || die "a link to another file was made"
 $i put - :/stays <<<'stays'
 python3 - <<'P'
-import tarfile, io
-def add(t, name, data=b'x', **k):
-    i = tarfile.TarInfo(name); i.size = len(data)
-    for a, b in k.items(): setattr(i, a, b)
-    t.addfile(i, io.BytesIO(data))
+import tarfile; from tars import add
 with tarfile.open('none.tar', 'w') as t:
     add(t, 'stays', b'', type=tarfile.LNKTYPE, linkname='nowhere')
 with tarfile.open('none2.tar', 'w', format=tarfile.PAX_FORMAT) as t:

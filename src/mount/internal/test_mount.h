@@ -59,37 +59,6 @@ bool soon(F&& true_now) {
   return false;
 }
 
-/// Keeps the notifier from going on: it waits for the lock of a directory in which a lookup does not end.
-class NotifierHeld {
- public:
-  explicit NotifierHeld(std::string dir) : dir_{std::move(dir)} {}
-  ~NotifierHeld() { let_go(); }
-  /// What `op` of the views' on_operation does.
-  void operation(std::string_view op) {
-    if (op != "lookup" || !armed_.exchange(false)) return;
-    inside_ = true;
-    while (!go_) std::this_thread::sleep_for(std::chrono::milliseconds{1});
-  }
-  /// Then the next change in the directory is where the notifier stops.
-  void hold() {
-    armed_ = true;
-    user_ = std::thread{[this] {
-      struct stat st {};
-      (void)::stat((dir_ + "/nothing").c_str(), &st);
-    }};
-    while (!inside_) std::this_thread::sleep_for(std::chrono::milliseconds{1});
-  }
-  void let_go() {
-    go_ = true;
-    if (user_.joinable()) user_.join();
-  }
-
- private:
-  const std::string dir_;
-  std::atomic<bool> armed_{false}, inside_{false}, go_{false};
-  std::thread user_;
-};
-
 class TestMount : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -126,6 +95,39 @@ class TestMount : public ::testing::Test {
 
    private:
     TestMount& t_;
+  };
+  /// Keeps the notifier from going on: it waits for the lock of a directory in which a lookup does not end.
+  class NotifierHeld {
+   public:
+    NotifierHeld(TestMount& t, const std::string& dir) : dir_{t.at(dir)}, ending_{t} {
+      t.views_.on_operation = [this](std::string_view op) { operation(op); };
+    }
+    ~NotifierHeld() { let_go(); }
+    /// Then the next change in the directory is where the notifier stops.
+    void hold() {
+      armed_ = true;
+      user_ = std::thread{[this] {
+        struct stat st {};
+        (void)::stat((dir_ + "/nothing").c_str(), &st);
+      }};
+      while (!inside_) std::this_thread::sleep_for(std::chrono::milliseconds{1});
+    }
+    void let_go() {
+      go_ = true;
+      if (user_.joinable()) user_.join();
+    }
+
+   private:
+    void operation(std::string_view op) {
+      if (op != "lookup" || !armed_.exchange(false)) return;
+      inside_ = true;
+      while (!go_) std::this_thread::sleep_for(std::chrono::milliseconds{1});
+    }
+
+    const std::string dir_;
+    std::atomic<bool> armed_{false}, inside_{false}, go_{false};
+    std::thread user_;
+    const Ending ending_;
   };
   std::string at(const std::string& name) const { return dir_ + "/m/" + name; }
   /// How often a request of this kind has come.
