@@ -1,4 +1,4 @@
-// docs/branches.md, G1 and G18; docs/design/tree.md, T12: what a branch contains, and where merges start
+// docs/branches.md, G1 and G18; docs/design/tree.md, T15: what a branch contains, and where merges start
 // from.
 #include <gtest/gtest.h>
 
